@@ -1,0 +1,1 @@
+"""Sessions with peers: who defined what, acked what, is taught or teaches."""

@@ -1,0 +1,149 @@
+"""What all sessions of this node share: tables, peers and the resync."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Optional, Union
+
+import attrs
+from twisted.logger import Logger
+
+from peerproto.peering.peer import Peer
+from peerproto.peering.resync import Resync
+from peerproto.tables.batch import Batch, Cause
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.reception import disagreement
+from peerproto.tables.table import StickTable
+from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.layout import in_bit_order
+from peerproto.wire.messages import Definition, RefusedDefinition, TableDefinition
+
+
+class Node:
+    """This peer, as its sessions see it."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        localpeer: str,
+        resync: Resync,
+        tables: Iterable[Declaration] = (),
+        learn_tables: bool = True,
+        tell: Optional[Callable[[Batch], None]] = None,
+        wake_sessions: Optional[Callable[[], None]] = None,
+    ) -> None:
+        """``tell`` gets every batch of changes, one after the other;
+        ``wake_sessions`` is called when sessions have something to send."""
+        self.localpeer = localpeer
+        self.resync = resync
+        self.learn_tables = learn_tables
+        self.peers: dict[str, Peer] = {}
+        self.tables: dict[str, StickTable] = {}
+        self._ids: dict[str, int] = {}
+        self._tell = tell
+        self._wake_sessions = wake_sessions
+        self._batches: deque[Batch] = deque()
+        self._telling = False
+        for declaration in tables:
+            self.add_table(declaration)
+
+    # -- tables ----------------------------------------------------------
+
+    def add_table(self, declaration: Declaration) -> StickTable:
+        """:raises LocalProtocolError: there is one of this name already."""
+        if declaration.name in self.tables:
+            raise LocalProtocolError("table", declaration.name, "a name that is not taken")
+        table = self.tables[declaration.name] = StickTable(declaration)
+        self._ids[table.name] = len(self._ids) + 1
+        return table
+
+    def table_for(self, definition: Definition, peer: Peer) -> Optional[StickTable]:
+        """The table that a peer's updates belong to after this definition.
+
+        A table that nobody here declared is adopted, with ``learn_tables``, and
+        an adopted one follows what is defined later. ``None`` if the peer's
+        table is not shared; the peer's `differences` and the log say why.
+        """
+        table = self._shared_table(definition, peer)
+        if isinstance(table, str):
+            if peer.differences.get(definition.name) != table:
+                peer.differences[definition.name] = table
+                self._log.warn("peer {peer}: {why}", peer=peer.name, why=table)
+            return None
+        peer.differences.pop(definition.name, None)
+        return table
+
+    def _shared_table(self, definition: Definition, peer: Peer) -> Union[StickTable, str]:
+        """The table, or in words why there is none."""
+        name = definition.name
+        if isinstance(definition, RefusedDefinition):
+            return f"table {name} cannot be stored: {definition.why}"
+        table = self.tables.get(name)
+        if table is None:
+            if not self.learn_tables:
+                return f"table {name} is not declared here, and learn-tables is off"
+            try:
+                declaration = Declaration.adopted(definition, peer.name)
+            except LocalProtocolError as problem:
+                return f"table {name} cannot be adopted: {problem}"
+            self._log.info("table {table} adopted from peer {peer}", table=name, peer=peer.name)
+            return self.add_table(declaration)
+        why = disagreement(table, definition.layout)
+        if why is None and table.declaration.adopted_from is not None:
+            self._follow(table, definition, peer)
+        return why or table
+
+    def _follow(self, table: StickTable, definition: TableDefinition, peer: Peer) -> None:
+        """Take over what a later definition of an adopted table says.
+
+        Every peer may add data types; the rest is for the one it was adopted from.
+        """
+        ours = table.declaration
+        columns = {one.data_type: one for one in definition.layout.columns}
+        expire = definition.expire or 0
+        if peer.name == ours.adopted_from:
+            columns = {one.data_type: one for one in ours.layout.columns} | columns
+        else:
+            columns |= {one.data_type: one for one in ours.layout.columns}
+            expire = ours.expire
+        layout = attrs.evolve(ours.layout, columns=in_bit_order(list(columns.values())))
+        later = attrs.evolve(ours, layout=layout, expire=expire)
+        if later != ours:
+            table.redeclare(later)
+            self._log.info(
+                "table {table} follows a new definition by peer {peer}",
+                table=table.name,
+                peer=peer.name,
+            )
+
+    def local_id(self, table: StickTable) -> int:
+        """The number under which we define a table to peers, from 1."""
+        return self._ids[table.name]
+
+    # -- changes ---------------------------------------------------------
+
+    def changed(self, table: StickTable, keys: list[bytes], cause: Cause, now: int) -> None:
+        """Tell observers, and let sessions send what was changed here."""
+        if cause is Cause.SET and self._wake_sessions is not None:
+            self._wake_sessions()
+        self.announce([Batch(table, cause, keys, now)], now)
+
+    def announce(self, batches: list[Batch], now: int) -> None:
+        """Tell observers, one batch after the other, even if they cause new ones."""
+        self._batches += (batch for batch in batches if batch.raw_keys)
+        for table in {id(batch.table): batch.table for batch in batches}.values():
+            trashed = table.take_trashed()
+            if trashed:
+                self._batches.append(Batch(table, Cause.TRASHED, trashed, now))
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._batches:
+                batch = self._batches.popleft()
+                if self._tell is not None:
+                    self._tell(batch)
+        finally:
+            self._telling = False

@@ -1,0 +1,126 @@
+"""The binary side of a connection: bytes to a session, and what it gives to the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Optional, cast
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from peerproto.peering.session import Session, SessionState
+
+SLICE: Final = 32768
+"""Bytes drawn from a session in one turn of the reactor."""
+
+
+@implementer(IPushProducer)
+class SessionProtocol(Protocol):
+    """Feeds a session, runs its timer, and writes at the transport's pace."""
+
+    def __init__(
+        self, session: Session, clock: IReactorTime, ended: Callable[[Session, str], None]
+    ) -> None:
+        """``ended`` is called once, with the reason, when the session is over."""
+        self.session = session
+        self._clock = clock
+        self._ended: Optional[Callable[[Session, str], None]] = ended
+        self._paused = False
+        self._alarm: Optional[IDelayedCall] = None
+        self._next_slice: Optional[IDelayedCall] = None
+
+    def now(self) -> int:
+        """The time in ms."""
+        return int(self._clock.seconds() * 1000)
+
+    def connectionMade(self) -> None:
+        cast(IConsumer, self.transport).registerProducer(self, True)
+        self._set_alarm()
+        self.flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.session.receive(data, self.now())
+        self.flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._finish(self.session.ended_by or f"connection lost: {reason.getErrorMessage()}")
+
+    # -- writing ---------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what the session has to send; the rest later, if it is much."""
+        if self._ended is None or self._next_slice is not None:
+            return
+        if not self._paused and self.session.wants_to_send:
+            data = self.session.pull(SLICE, self.now())
+            if data:
+                cast(ITCPTransport, self.transport).write(data)
+        if self.session.over:
+            cast(ITCPTransport, self.transport).loseConnection()
+            self._finish(self.session.ended_by or "ended")
+        elif not self._paused and self.session.wants_to_send:
+            self._next_slice = self._clock.callLater(0, self._flush_next)
+
+    def _flush_next(self) -> None:
+        self._next_slice = None
+        self.flush()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self.flush()
+
+    def stopProducing(self) -> None:
+        self._paused = True
+
+    # -- the end ---------------------------------------------------------
+
+    def drop(self) -> None:
+        """The peer has a newer session: close this one without waiting for it."""
+        self.session.replaced()
+        self._abort()
+
+    def close(self, why: str) -> None:
+        """This node ends the session: what was written goes out first."""
+        cast(ITCPTransport, self.transport).loseConnection()
+        self._finish(why)
+
+    def _abort(self) -> None:
+        cast(ITCPTransport, self.transport).abortConnection()
+        self._finish(self.session.ended_by or "aborted")
+
+    def _finish(self, why: str) -> None:
+        for call in (self._alarm, self._next_slice):
+            if call is not None:
+                call.cancel()
+        self._alarm = self._next_slice = None
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self.session.state = SessionState.ENDED
+            cast(IConsumer, self.transport).unregisterProducer()
+            ended(self.session, why)
+
+    # -- time ------------------------------------------------------------
+
+    def _set_alarm(self) -> None:
+        delay = max(0, self.session.next_wake() - self.now())
+        self._alarm = self._clock.callLater(delay / 1000, self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self.session.wake(self.now())
+        if self.session.over:
+            self._abort()
+            return
+        self._set_alarm()
+        self.flush()

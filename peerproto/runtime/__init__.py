@@ -1,0 +1,1 @@
+"""Ways into a running node: the runtime socket, with HAProxy's commands."""

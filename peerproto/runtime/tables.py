@@ -1,0 +1,208 @@
+"""``show table``, ``set table`` and ``clear table``."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Final, Optional
+
+import attrs
+
+from peerproto.runtime.commands import Answer, Command
+from peerproto.runtime.words import CommandError
+from peerproto.service import StickTableService
+from peerproto.sharedtable import SharedStickTable
+from peerproto.tables.entry import Entry
+from peerproto.tables.text import format_entry, parse_key, parse_value
+from peerproto.wire.datatypes import Kind
+from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.layout import Cell
+
+_OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "le": operator.le,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "gt": operator.gt,
+}
+
+_FILTERS = "[key <key> | data.<type> <operator> <value>]..."
+
+
+def table_commands(service: StickTableService) -> list[Command]:
+    """The commands about tables."""
+    commands = _TableCommands(service)
+    return [
+        Command(
+            ("show", "table"),
+            f"[<table> {_FILTERS}]",
+            "report the tables, or the entries of one",
+            commands.show,
+        ),
+        Command(
+            ("set", "table"),
+            "<table> key <key> [data.<type> <value>]...",
+            "create or change an entry, here and on all peers",
+            commands.set,
+        ),
+        Command(
+            ("clear", "table"),
+            f"<table> {_FILTERS}",
+            "remove entries, here only: peers keep theirs, and may teach them again",
+            commands.clear,
+        ),
+    ]
+
+
+@attrs.frozen
+class _Filter:
+    """``data.<type> <operator> <value>``."""
+
+    cell: Cell
+    holds: Callable[[int, int], bool]
+    value: int
+
+    def __call__(self, entry: Entry) -> bool:
+        value = entry.value(self.cell)
+        return isinstance(value, int) and self.holds(value, self.value)
+
+
+@attrs.frozen
+class _Selection:
+    """Which entries of a table a command is about."""
+
+    table: SharedStickTable
+    raw_key: Optional[bytes]
+    filters: list[_Filter]
+
+    @property
+    def everything(self) -> bool:
+        return self.raw_key is None and not self.filters
+
+    def __iter__(self) -> Iterator[Optional[Entry]]:
+        """The entries; ``None`` for each that was looked at and is not meant."""
+        if self.raw_key is not None:
+            found = self.table.get_raw(self.raw_key)
+            candidates = iter(() if found is None else (found,))
+        else:
+            candidates = iter(self.table)
+        for entry in candidates:
+            yield entry if all(one(entry) for one in self.filters) else None
+
+
+class _TableCommands:
+    def __init__(self, service: StickTableService) -> None:
+        self._service = service
+
+    def show(self, arguments: list[str]) -> Answer:
+        if not arguments:
+            for table in self._service.tables:
+                yield _head(table)
+            return
+        selection = self._selection(arguments)
+        if selection.raw_key is not None and selection.table.get_raw(selection.raw_key) is None:
+            return
+        yield _head(selection.table)
+        for entry in selection:
+            yield "" if entry is None else format_entry(entry) + "\n"
+
+    def set(self, arguments: list[str]) -> Answer:
+        table = self._table(arguments)
+        if arguments[1:2] != ["key"] or len(arguments) < 3:
+            raise CommandError("A key is missing")
+        raw_key = _key(table, arguments[2])
+        values = {}
+        rest = arguments[3:]
+        while rest:
+            cell = _cell(table, rest[0])
+            if len(rest) < 2:
+                raise CommandError(f"A value is missing after {rest[0]}")
+            try:
+                values[rest[0].partition(".")[2]] = parse_value(rest[1], cell)
+            except LocalProtocolError as problem:
+                raise CommandError(str(problem)) from problem
+            rest = rest[2:]
+        try:
+            table.set_raw(raw_key, values)
+        except LocalProtocolError as problem:
+            raise CommandError(str(problem)) from problem
+        yield ""
+
+    def clear(self, arguments: list[str]) -> Answer:
+        selection = self._selection(arguments)
+        if selection.everything:
+            selection.table.clear()
+            return
+        doomed = []
+        for entry in selection:
+            if entry is not None:
+                doomed.append(entry.raw_key)
+            yield ""
+        selection.table.remove_raw(doomed)
+
+    def _table(self, arguments: list[str]) -> SharedStickTable:
+        if not arguments:
+            raise CommandError("The name of a table is missing")
+        try:
+            return self._service.table(arguments[0])
+        except KeyError:
+            names = ", ".join(table.name for table in self._service.tables)
+            raise CommandError(
+                f"No such table: '{arguments[0]}'. There are: {names or 'none'}"
+            ) from None
+
+    def _selection(self, arguments: list[str]) -> _Selection:
+        table = self._table(arguments)
+        raw_key, filters = None, []
+        rest = arguments[1:]
+        while rest:
+            if rest[0] == "key":
+                if len(rest) < 2:
+                    raise CommandError("A key is missing after 'key'")
+                raw_key = _key(table, rest[1])
+                rest = rest[2:]
+            elif rest[0].startswith("data."):
+                filters.append(_filter(table, rest[:3]))
+                rest = rest[3:]
+            else:
+                raise CommandError(f"Neither a key nor a filter: '{rest[0]}'")
+        return _Selection(table, raw_key, filters)
+
+
+def _head(table: SharedStickTable) -> str:
+    word = table.layout.key_type.word
+    size = table.declaration.size or 0
+    return f"# table: {table.name}, type: {word}, size:{size}, used:{len(table)}\n"
+
+
+def _key(table: SharedStickTable, text: str) -> bytes:
+    try:
+        return parse_key(text, table.layout)
+    except LocalProtocolError as problem:
+        raise CommandError(f"Invalid {problem}") from problem
+
+
+def _cell(table: SharedStickTable, word: str) -> Cell:
+    name = word[5:] if word.startswith("data.") else ""
+    cell = table.layout.cells.get(name)
+    if cell is None:
+        names = ", ".join(f"data.{cell.name}" for cell in table.layout.printed)
+        raise CommandError(
+            f"Data type not stored in this table: '{word}'. There are: {names or 'none'}"
+        )
+    return cell
+
+
+def _filter(table: SharedStickTable, words: list[str]) -> _Filter:
+    cell = _cell(table, words[0])
+    if cell.column.data_type.kind is Kind.DICTIONARY:
+        raise CommandError(f"Not a number, so it cannot be compared: '{words[0]}'")
+    if len(words) < 3 or words[1] not in _OPERATORS:
+        raise CommandError(f"Require an operator among {', '.join(_OPERATORS)}, and a value")
+    try:
+        value = parse_value(words[2], cell)
+    except LocalProtocolError as problem:
+        raise CommandError(str(problem)) from problem
+    assert isinstance(value, int)
+    return _Filter(cell, _OPERATORS[words[1]], value)

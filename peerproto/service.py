@@ -1,0 +1,256 @@
+"""`StickTableService`: a peer as a Twisted service."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Optional, Union, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from peerproto.interfaces import ITableObserver
+from peerproto.peering.calling import Caller
+from peerproto.peering.handshake import AcceptingHandshake, CallingHandshake
+from peerproto.peering.node import Node
+from peerproto.peering.peer import Peer
+from peerproto.peering.resync import Resync
+from peerproto.sharedtable import SharedStickTable
+from peerproto.tables.batch import Batch, Cause
+from peerproto.tables.declaration import Declaration
+
+EXPIRY_INTERVAL: Final = 0.2
+"""Seconds between two looks for expired entries. What is read is never expired."""
+
+ServerEndpoint = Union[IStreamServerEndpoint, str]
+ClientEndpoint = Union[IStreamClientEndpoint, str]
+
+
+class StickTableService(Service):
+    """A peer in a mesh of HAProxies: listens, calls, holds the tables.
+
+    Give it to a ``MultiService`` or an ``Application`` as a child, or call
+    ``startService`` and ``stopService``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        localpeer: str,
+        peers: Mapping[str, ClientEndpoint] = {},
+        tables: Union[Mapping[str, str], Iterable[Declaration]] = (),
+        bind: Optional[ServerEndpoint] = None,
+        *,
+        learn_tables: bool = True,
+        observers: Iterable[ITableObserver] = (),
+        reactor: Any = None,
+        chance: Optional[random.Random] = None,
+    ) -> None:
+        """
+        :param localpeer: our name, as HAProxy's ``peer`` line for us has it.
+        :param peers: by name, where to call each; endpoints or their descriptions.
+        :param tables: by name what follows ``stick-table`` in a haproxy.cfg, or
+            declarations.
+        :param bind: where to listen; ``None`` to call only.
+        :param learn_tables: adopt tables that peers define and ``tables`` has not.
+        :param reactor: the reactor, or a clock where nothing is bound or called.
+        :param chance: for the waits and choices that are random.
+        :raises LocalProtocolError: a table line that cannot be read.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        if isinstance(tables, Mapping):
+            tables = [Declaration.parse(name, line) for name, line in tables.items()]
+        self._reactor = reactor
+        self._clock: IReactorTime = reactor
+        self._bind = bind
+        self._chance = chance or random.Random()
+        self._observers = list(observers)
+        self._port: Optional[IListeningPort] = None
+        self._flushing: Optional[IDelayedCall] = None
+        self._expiring: Optional[IDelayedCall] = None
+        self.resync = Resync(self._clock, self._chance)
+        self.node = Node(localpeer, self.resync, tables, learn_tables, self._tell, self._wake)
+        self.node.peers[localpeer] = Peer(localpeer, local=True)
+        self._endpoints = {name: endpoint for name, endpoint in peers.items() if name != localpeer}
+        for name, endpoint in self._endpoints.items():
+            self.node.peers[name] = Peer(name, str(endpoint))
+        self.started = 0
+        """When the service was started, in ms of its clock."""
+
+    # -- for applications ------------------------------------------------
+
+    @property
+    def localpeer(self) -> str:
+        return self.node.localpeer
+
+    @property
+    def peers(self) -> dict[str, Peer]:
+        """The remote peers by name, with what is known of them."""
+        return {name: peer for name, peer in self.node.peers.items() if not peer.local}
+
+    @property
+    def tables(self) -> list[SharedStickTable]:
+        """All tables, those included that were adopted from peers so far."""
+        return [self.table(name) for name in self.node.tables]
+
+    def table(self, name: str) -> SharedStickTable:
+        """:raises KeyError: there is no table of this name (yet)."""
+        return SharedStickTable(self.node, self.node.tables[name], self.now)
+
+    def add_table(self, declaration: Declaration) -> SharedStickTable:
+        """Share one more table.
+
+        :raises LocalProtocolError: there is one of this name already.
+        """
+        self.node.add_table(declaration)
+        return self.table(declaration.name)
+
+    def when_up_to_date(self) -> Deferred[str]:
+        """Fires, with the reason in words, when this peer counts itself up to date.
+
+        That is after a lesson from a peer that does, or when there was nobody
+        to learn from for 5 s.
+        """
+        return self.resync.when_up_to_date()
+
+    def add_observer(self, observer: ITableObserver) -> None:
+        """Tell ``observer`` of all changes from now on."""
+        self._observers.append(observer)
+
+    def remove_observer(self, observer: ITableObserver) -> None:
+        """:raises ValueError: it was not added."""
+        self._observers.remove(observer)
+
+    def now(self) -> int:
+        """The time in ms by the service's clock."""
+        return int(self._clock.seconds() * 1000)
+
+    def address(self) -> Any:
+        """Where the service listens; ``None`` if it does not."""
+        return None if self._port is None else self._port.getHost()
+
+    # -- Service ---------------------------------------------------------
+
+    def startService(self) -> None:
+        """Listen, call all peers, and wait for one to learn from.
+
+        :raises CannotListenError: ``bind`` is taken.
+        """
+        self.started = self.now()
+        self._listen()
+        super().startService()
+        self.resync.start()
+        self._expire()
+        for name, endpoint in self._endpoints.items():
+            self._call(self.node.peers[name], self._client(endpoint))
+
+    def stopService(self) -> Deferred[Any]:
+        """Close all sessions and the port; fires when they are closed."""
+        super().stopService()
+        self.resync.stop()
+        for call in (self._flushing, self._expiring):
+            if call is not None and call.active():
+                call.cancel()
+        self._flushing = self._expiring = None
+        closing: list[Deferred[Any]] = []
+        if self._port is not None:
+            closing.append(Deferred.fromCoroutine(_closed(self._port)))
+            self._port = None
+        for peer in self.node.peers.values():
+            if peer.caller is not None:
+                closing.append(peer.caller.stop())
+            if peer.connection is not None:
+                peer.connection.close("this node stops")
+        return gatherResults(closing, consumeErrors=True)
+
+    def accepting(self) -> AcceptingHandshake:
+        """A protocol for one connection that a peer made to us."""
+        return AcceptingHandshake(self.node, self._clock)
+
+    def _listen(self) -> None:
+        if self._bind is None:
+            return
+        endpoint = self._bind
+        if isinstance(endpoint, str):
+            endpoint = serverFromString(self._reactor, endpoint)
+        problems: list[Failure] = []
+        listening = endpoint.listen(_quiet(self.accepting))
+        listening.addCallbacks(self._listening, problems.append)
+        if problems:
+            problems[0].raiseException()
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        self._log.info("{peer} listens on {host}", peer=self.localpeer, host=port.getHost())
+
+    def _call(self, peer: Peer, endpoint: IStreamClientEndpoint) -> None:
+        def handshake() -> CallingHandshake:
+            return CallingHandshake(self.node, self._clock, peer)
+
+        peer.caller = Caller(peer, endpoint, _quiet(handshake), self._clock, self._chance)
+        peer.caller.start()
+
+    def _client(self, endpoint: ClientEndpoint) -> IStreamClientEndpoint:
+        if isinstance(endpoint, str):
+            endpoint = clientFromString(self._reactor, endpoint)
+        return cast(IStreamClientEndpoint, endpoint)
+
+    # -- what goes on ----------------------------------------------------
+
+    def _tell(self, batch: Batch) -> None:
+        for observer in list(self._observers):
+            try:
+                observer.tableChanged(batch)
+            except Exception:
+                self._log.failure(
+                    "observer {observer} failed on {batch}", observer=observer, batch=batch
+                )
+
+    def _wake(self) -> None:
+        """Something was changed here: send it once this turn of the reactor is over."""
+        if self._flushing is None and self.running:
+            self._flushing = self._clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        for peer in self.node.peers.values():
+            if peer.connection is not None:
+                peer.connection.flush()
+
+    def _expire(self) -> None:
+        """Remove what has expired, a slice at a time."""
+        now = self.now()
+        more = False
+        for table in self.node.tables.values():
+            due = table.next_due()
+            if due is not None and due <= now:
+                self.node.changed(table, table.expire(now), Cause.EXPIRED, now)
+                due = table.next_due()
+                more = more or (due is not None and due <= now)
+        self._expiring = self._clock.callLater(0 if more else EXPIRY_INTERVAL, self._expire)
+
+
+def _quiet(protocol: Callable[[], Protocol]) -> Any:
+    """A factory that does not log each start and stop."""
+    factory = Factory.forProtocol(protocol)
+    factory.noisy = False
+    return factory
+
+
+async def _closed(port: IListeningPort) -> None:
+    closing = port.stopListening()
+    if closing is not None:
+        await closing

@@ -1,0 +1,303 @@
+"""A stick table: raw records by raw key, decoded when they are read.
+
+What is stored for a key is one ``bytes``: when it came and how long it lives
+(`peerproto.tables.stored`), then the record (`peerproto.wire.codec`). That is quick to store and
+small, and the garbage collector does not look into it. The keys are spread
+over several dicts: one that grows to a million keys stops everything while it
+is moved, and a scan can take one dict at a time while the others change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Optional
+
+from peerproto.tables import stored as head
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.entry import Entry
+from peerproto.tables.expiry import NEVER, ExpirySlots
+from peerproto.tables.log import ChangeLog
+from peerproto.tables.stored import UNENDING
+from peerproto.wire.codec import Values
+from peerproto.wire.datatypes import Frequency, Kind
+from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.layout import Cell, Layout
+
+_ENTRIES_PER_PART = 4096
+_MAX_PARTS = 256
+
+
+class TableFull(LocalProtocolError):
+    """The table is full, and declared with ``nopurge``."""
+
+
+class StickTable:
+    """The entries of one table, and the log of what was changed here."""
+
+    def __init__(self, declaration: Declaration, log: Optional[ChangeLog] = None) -> None:
+        self.declaration = declaration
+        self.log = ChangeLog() if log is None else log
+        self.used = 0
+        """Number of entries, those included that are due to be removed."""
+        self.trashed = 0
+        """Entries removed so far to make room for others."""
+        self._trashed_keys: list[bytes] = []
+        self.refused = 0
+        """Entries that a full ``nopurge`` table did not take so far."""
+        wanted = _MAX_PARTS
+        if declaration.size is not None:
+            wanted = min(wanted, -(-declaration.size // _ENTRIES_PER_PART))
+        parts = 1 << (wanted - 1).bit_length()
+        self._mask = parts - 1
+        self._parts: list[dict[bytes, bytes]] = [{} for _ in range(parts)]
+        self._expiry = ExpirySlots(declaration.expire)
+        self._due: list[bytes] = []
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+    @property
+    def layout(self) -> Layout:
+        return self.declaration.layout
+
+    # -- reading ---------------------------------------------------------
+
+    def stored(self, key: bytes) -> Optional[bytes]:
+        """What is stored for a raw key, head and record, expired or not."""
+        return self._parts[hash(key) & self._mask].get(key)
+
+    def get(self, key: bytes, now: int) -> Optional[Entry]:
+        """The entry of a raw key, unless it has expired."""
+        stored = self.stored(key)
+        return None if stored is None else self.entry(key, stored, now)
+
+    def entry(self, key: bytes, stored: bytes, now: int) -> Optional[Entry]:
+        """Decode what is stored; ``None`` if it has expired."""
+        came, life = head.unpack(stored)
+        expires_in: Optional[int] = None
+        if life != UNENDING:
+            expires_in = came + life - now
+            if expires_in <= 0:
+                return None
+        values = self.layout.codec.decode(stored, head.LENGTH, now - came)
+        return Entry(self.layout, key, values, expires_in)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys with what is stored for them, in no order.
+
+        The table may change meanwhile: what is there from beginning to end
+        comes once, as it is when it comes; what comes or goes may be missed.
+        """
+        for part in self._parts:
+            for key in list(part):
+                stored = part.get(key)
+                if stored is not None:
+                    yield key, stored
+
+    # -- changing --------------------------------------------------------
+
+    def store(self, updates: Iterable[tuple[bytes, int, bytes]], now: int) -> list[bytes]:
+        """Store records: raw key, life in ms (or `UNENDING`), record.
+
+        These are not local changes. Returns the keys that were taken: all, but
+        for new ones in a table that is full and declared with ``nopurge``.
+        """
+        parts, mask, pack = self._parts, self._mask, head.pack
+        size = self.declaration.size
+        taken: list[bytes] = []
+        fresh: list[bytes] = []
+        shortest = UNENDING
+        for key, life, record in updates:
+            part = parts[hash(key) & mask]
+            if key not in part:
+                if size is not None and self.used >= size:
+                    self._wait_for_expiry(fresh, now, shortest)
+                    fresh = []
+                    if not self._make_room(size):
+                        self.refused += 1
+                        continue
+                self.used += 1
+                fresh.append(key)
+                shortest = min(shortest, life)
+            part[key] = pack(now, life) + record
+            taken.append(key)
+        self._wait_for_expiry(fresh, now, shortest)
+        return taken
+
+    def set(self, key: bytes, values: Mapping[str, Any], now: int) -> Entry:
+        """Create or change an entry here: a local change, which all peers get.
+
+        Values not named stay as they are. A rate may be given as a number of
+        events, which then happened just now, or as a `Frequency`. The entry
+        lives for the table's ``expire`` from now.
+
+        :raises LocalProtocolError: a name or value that the table cannot store.
+        :raises TableFull: see `Declaration`.
+        """
+        entry = self.get(key, now)
+        codec = self.layout.codec
+        changed = list(codec.blank() if entry is None else entry.values)
+        for name, value in values.items():
+            cell = self._cell(name)
+            fitting = _fitting(cell, value)
+            if cell.index is None:
+                changed[cell.place] = fitting
+            else:
+                elements = list(changed[cell.place])
+                elements[cell.index] = fitting
+                changed[cell.place] = tuple(elements)
+        record = codec.encode(tuple(changed))
+        if not self.store([(key, self.life(None), record)], now):
+            raise TableFull(f"table {self.name}", f"a new entry, with {self.used} in it", "room")
+        self.log.record(key)
+        result = self.get(key, now)
+        assert result is not None
+        return result
+
+    def life(self, expiry: Optional[int]) -> int:
+        """Life of an entry in ms: ``expiry`` if given, at most the table's own."""
+        expire = self.declaration.expire
+        if not expire:
+            return UNENDING
+        return expire if expiry is None or expiry > expire else expiry
+
+    def remove(self, key: bytes) -> bool:
+        """Remove an entry, here only: whether it was there."""
+        if self._parts[hash(key) & self._mask].pop(key, None) is None:
+            return False
+        self.used -= 1
+        self.log.forget(key)
+        return True
+
+    def clear(self) -> int:
+        """Remove all entries, here only: how many there were."""
+        for part in self._parts:
+            part.clear()
+        self._expiry.clear()
+        self._due.clear()
+        self.log.clear()
+        cleared, self.used = self.used, 0
+        return cleared
+
+    def redeclare(self, declaration: Declaration) -> None:
+        """Take a new declaration of the same key: entries keep what both store."""
+        old, new = self.layout, declaration.layout
+        if old.codec is not new.codec or old.bits != new.bits:
+            places = [old.place_of(column.data_type.bit) for column in new.columns]
+            blank = new.codec.blank()
+            for part in self._parts:
+                for key, stored in part.items():
+                    values = old.codec.decode(stored, head.LENGTH)
+                    moved = merge(values, places, blank)
+                    part[key] = stored[: head.LENGTH] + new.codec.encode(moved)
+        self.declaration = declaration
+
+    # -- expiry ----------------------------------------------------------
+
+    def next_due(self) -> Optional[int]:
+        """When (in ms) `expire` has something to look at; ``None`` for never."""
+        return 0 if self._due else self._expiry.next_due()
+
+    def expire(self, now: int, limit: int = 4096) -> list[bytes]:
+        """Remove entries whose time has come: their keys.
+
+        Looks at about ``limit`` entries, so call it again while `next_due` is
+        in the past.
+        """
+        expired: list[bytes] = []
+        if not self._due:
+            self._due = self._expiry.pop(now)[1]
+        looked_at, self._due = self._due[:limit], self._due[limit:]
+        for key in looked_at:
+            deadline = self._deadline(key)
+            if deadline is None:
+                continue
+            if deadline <= now:
+                self.remove(key)
+                expired.append(key)
+            else:
+                self._expiry.add((key,), deadline)
+        return expired
+
+    def take_trashed(self) -> list[bytes]:
+        """Keys of entries that made room for others since the last call."""
+        trashed, self._trashed_keys = self._trashed_keys, []
+        return trashed
+
+    def _deadline(self, key: bytes) -> Optional[int]:
+        stored = self.stored(key)
+        if stored is None:
+            return None
+        came, life = head.unpack(stored)
+        return NEVER if life == UNENDING else came + life
+
+    def _wait_for_expiry(self, fresh: list[bytes], now: int, shortest: int) -> None:
+        if fresh:
+            self._expiry.add(fresh, NEVER if shortest == UNENDING else now + shortest)
+
+    def _make_room(self, size: int) -> bool:
+        """Trash the entries that expire first, a 256th of the table at a time."""
+        if self.declaration.nopurge:
+            return False
+        wanted = (size >> 8) + 1
+        if self._due:
+            self._expiry.add(self._due, 0)
+            self._due = []
+        while wanted:
+            slot_end, waiting = self._expiry.pop()
+            if not waiting:
+                break
+            for place, key in enumerate(waiting):
+                if not wanted:
+                    self._expiry.add(waiting[place:], slot_end)
+                    break
+                deadline = self._deadline(key)
+                if deadline is not None and deadline > slot_end:
+                    self._expiry.add((key,), deadline)
+                elif self.remove(key):
+                    self.trashed += 1
+                    self._trashed_keys.append(key)
+                    wanted -= 1
+        return self.used < size
+
+    def _cell(self, name: str) -> Cell:
+        cell = self.layout.cells.get(name)
+        if cell is None:
+            raise LocalProtocolError(
+                f"data type of table {self.name}",
+                name,
+                f"one of {', '.join(cell.name for cell in self.layout.printed) or 'none'}",
+            )
+        return cell
+
+
+def _fitting(cell: Cell, value: Any) -> Any:
+    """The value in the form that the codec encodes."""
+    kind = cell.column.data_type.kind
+    if kind is Kind.DICTIONARY:
+        if value is None or isinstance(value, str):
+            return value
+    elif kind is Kind.FREQUENCY:
+        if isinstance(value, Frequency):
+            return value
+        if type(value) is int:
+            return Frequency(0, value, 0)
+    elif type(value) is int:
+        return value
+    raise LocalProtocolError(f"value of {cell.name}", value, f"a value of kind {kind.value}")
+
+
+def merge(values: Values, places: list[Optional[int]], base: Values) -> Values:
+    """``base``, with what ``values`` has at ``places`` put in its stead.
+
+    Arrays of different lengths keep the elements of ``base`` that have no
+    counterpart, as HAProxy does.
+    """
+    merged = []
+    for place, own in zip(places, base):
+        value = own if place is None else values[place]
+        if place is not None and type(own) is tuple:
+            value = value[: len(own)] + own[len(value) :]
+        merged.append(value)
+    return tuple(merged)

@@ -1,0 +1,95 @@
+"""Bytes to frames: the class and type of each message, and its payload.
+
+Source: specification, part IV. Messages of a type below 128 are two bytes;
+the others announce the length of their payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from peerproto.wire import varint
+from peerproto.wire.errors import MalformedMessage, OversizedMessage
+
+MAX_PAYLOAD: Final = 16384
+"""Longest payload in bytes: HAProxy's buffer size (PROTOCOL.md, "Message types")."""
+
+CONTROL: Final = 0
+ERROR: Final = 1
+STICK_TABLE: Final = 10
+RESERVED: Final = 255
+
+
+class Frame(NamedTuple):
+    """One message, not yet read: its two header bytes and its payload."""
+
+    message_class: int
+    message_type: int
+    payload: bytes = b""
+
+    def encode(self) -> bytes:
+        """The frame as it travels."""
+        head = bytes((self.message_class, self.message_type))
+        if self.message_type < 128:
+            return head
+        return head + varint.encode(len(self.payload)) + self.payload
+
+
+class FrameBuffer:
+    """Cuts a stream into frames; keeps at most one unfinished frame."""
+
+    def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
+        self._max_payload = max_payload
+        self._rest = b""
+
+    def __len__(self) -> int:
+        """Bytes kept of an unfinished frame."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that ``data`` completes. Take all of them before the next call.
+
+        :raises OversizedMessage: a length above the limit was announced.
+        :raises MalformedMessage: a class of 255, or a length of over 10 bytes.
+        """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        size, start = len(data), 0
+        while start + 2 <= size:
+            message_class, message_type = data[start], data[start + 1]
+            if message_class == RESERVED:
+                raise MalformedMessage("message class", message_class, "0 to 254")
+            if message_type < 128:
+                start += 2
+                yield Frame(message_class, message_type)
+                continue
+            begin = start + 3
+            if begin > size:
+                break
+            length = data[start + 2]
+            if length >= 240:
+                whole = size - start - 2 >= varint.MAX_BYTES
+                if not whole and not varint_ends(data, start + 2):
+                    break
+                length, begin = varint.decode(data, start + 2)
+            if length > self._max_payload:
+                raise OversizedMessage(
+                    f"length of a message of class {message_class}, type {message_type:#x}",
+                    length,
+                    f"at most {self._max_payload} bytes",
+                )
+            end = begin + length
+            if end > size:
+                break
+            start = end
+            yield Frame(message_class, message_type, data[begin:end])
+        self._rest = data[start:]
+
+
+def varint_ends(data: bytes, offset: int) -> bool:
+    """Whether the encoded integer at ``offset`` is all there."""
+    if data[offset] < 240:
+        return True
+    return any(byte < 128 for byte in data[offset + 1 : offset + varint.MAX_BYTES])

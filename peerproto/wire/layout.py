@@ -1,0 +1,156 @@
+"""What an entry of a table is made of: its key and its columns, in wire order.
+
+Two definitions with equal layouts have byte for byte the same entries, so a
+record can be passed on without being decoded.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Optional
+
+import attrs
+
+from peerproto.wire.codec import EntryCodec, entry_codec
+from peerproto.wire.datatypes import (
+    BY_NAME,
+    DATA_TYPES,
+    MAX_ELEMENTS,
+    DataType,
+    Kind,
+    array_element_name,
+)
+from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.keys import FIXED_LENGTH, KeyType
+
+
+def _elements_fit(column: Column, _: object, elements: Optional[int]) -> None:
+    if column.data_type.array != (elements is not None):
+        expected = "a number of elements" if column.data_type.array else "no elements"
+        raise LocalProtocolError(column.data_type.name, elements, expected)
+    if elements is not None and not 1 <= elements <= MAX_ELEMENTS:
+        raise LocalProtocolError(
+            f"elements of {column.data_type.name}", elements, f"1 to {MAX_ELEMENTS}"
+        )
+
+
+@attrs.frozen
+class Column:
+    """A data type as one table stores it.
+
+    ``elements`` is the size of an array, ``period`` that of a frequency counter
+    in ms: ``None`` for other types, and where an old peer did not announce it.
+    """
+
+    data_type: DataType
+    elements: Optional[int] = attrs.field(default=None, validator=_elements_fit)
+    period: Optional[int] = None
+
+    @property
+    def name(self) -> str:
+        return self.data_type.name
+
+
+@attrs.frozen
+class Cell:
+    """One printed value of an entry: a column, or an element of an array."""
+
+    name: str
+    """As ``show table`` prints it: ``gpc0_rate`` for ``gpc_rate[0]`` too."""
+    column: Column
+    place: int
+    """Index of the column's value in a decoded entry."""
+    index: Optional[int] = None
+    """Index of the element, for arrays."""
+
+
+def _key_length_fits(layout: Layout, _: object, length: int) -> None:
+    fixed = FIXED_LENGTH.get(layout.key_type)
+    if fixed is not None and length != fixed:
+        raise LocalProtocolError(f"key length of type {layout.key_type.word}", length, str(fixed))
+    least = 2 if layout.key_type is KeyType.STRING else 1
+    if not least <= length <= 16384:
+        raise LocalProtocolError(
+            f"key length of type {layout.key_type.word}", length, f"{least} to 16384"
+        )
+
+
+@attrs.frozen(slots=False)
+class Layout:
+    """The key type, its announced length in bytes, and the columns by bit.
+
+    For strings the length is one more than the longest key (PROTOCOL.md,
+    "Table definition").
+    """
+
+    key_type: KeyType
+    key_length: int = attrs.field(validator=_key_length_fits)
+    columns: tuple[Column, ...] = ()
+
+    @cached_property
+    def codec(self) -> EntryCodec:
+        """Encodes and decodes the values of an entry."""
+        return entry_codec(
+            tuple((column.data_type.kind, column.elements) for column in self.columns)
+        )
+
+    @cached_property
+    def bits(self) -> int:
+        """The bit field of the data types, as definitions announce it."""
+        return sum(1 << column.data_type.bit for column in self.columns)
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every value by every name that it goes by, in the order of printing.
+
+        An element goes by ``gpc[0]`` and, as HAProxy prints it, by ``gpc0``.
+        """
+        cells = {}
+        for place, column in enumerate(self.columns):
+            data_type = column.data_type
+            if column.elements is None:
+                cells[data_type.name] = Cell(data_type.name, column, place)
+                continue
+            for index in range(column.elements):
+                name = array_element_name(data_type, index)
+                cell = Cell(name, column, place, index)
+                cells.setdefault(name, cell)
+                cells[f"{data_type.name}[{index}]"] = cell
+        return cells
+
+    @cached_property
+    def printed(self) -> tuple[Cell, ...]:
+        """Every value once, in the order in which HAProxy prints them."""
+        return tuple(dict.fromkeys(self.cells.values()))
+
+    def place_of(self, bit: int) -> Optional[int]:
+        """Index of the column with this bit, or ``None``."""
+        return self._places.get(bit)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {column.data_type.bit: place for place, column in enumerate(self.columns)}
+
+
+def column(name: str, *, elements: Optional[int] = None, period: Optional[int] = None) -> Column:
+    """The column of the data type ``name``.
+
+    :raises LocalProtocolError: no data type has this name, or it takes a number
+        of elements or a period (in ms) that was not given, or none that was.
+    """
+    data_type = BY_NAME.get(name)
+    if data_type is None:
+        raise LocalProtocolError("data type", name, f"one of {', '.join(BY_NAME)}")
+    if (period is not None) != (data_type.kind is Kind.FREQUENCY):
+        expected = "a period" if period is None else "no period"
+        raise LocalProtocolError(f"period of {name}", period, expected)
+    return Column(data_type, elements, period)
+
+
+def in_bit_order(columns: list[Column]) -> tuple[Column, ...]:
+    """The columns as they follow each other on the wire."""
+    return tuple(sorted(columns, key=lambda one: one.data_type.bit))
+
+
+KNOWN_BITS = (1 << len(DATA_TYPES)) - 1
+"""The bits of all data types that this version knows."""

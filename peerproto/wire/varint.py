@@ -1,0 +1,70 @@
+"""Encoded integers (specification, part I; PROTOCOL.md, "Numbers on the wire").
+
+One byte below 240. Above, the first byte holds 4 bits and every further byte
+7, and each step subtracts what the shorter forms cover, so that every value
+has exactly one shortest form. HAProxy uses them up to 64 bits (10 bytes).
+"""
+
+from __future__ import annotations
+
+from peerproto.wire.errors import LocalProtocolError, MalformedMessage
+
+MAX_BYTES = 10
+"""Length of the longest encoded integer that HAProxy reads."""
+
+UINT64 = (1 << 64) - 1
+
+VARINT = rb"(?:[\x00-\xef]|[\xf0-\xff][\x80-\xff]{0,8}[\x00-\x7f])"
+"""A regular expression (with ``re.DOTALL``) for one encoded integer."""
+
+
+def encode(value: int) -> bytes:
+    """Encode ``value``, 0 to 2**64 - 1.
+
+    :raises LocalProtocolError: the value is out of range.
+    """
+    if 0 <= value < 240:
+        return value.to_bytes(1, "big")
+    if not 0 <= value <= UINT64:
+        raise LocalProtocolError("encoded integer", value, "0 to 2**64 - 1")
+    encoded = bytearray((value & 0x0F | 0xF0,))
+    value = (value - 240) >> 4
+    while value >= 128:
+        encoded.append(value & 0x7F | 0x80)
+        value = (value - 128) >> 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def decode(data: bytes, offset: int) -> tuple[int, int]:
+    """Decode the integer at ``offset``: its value and where the next field starts.
+
+    A value that does not fit 64 bits loses its high bits, as it does in C.
+
+    :raises MalformedMessage: it runs past the end of ``data``, or past 10 bytes.
+    """
+    try:
+        value = data[offset]
+        if value < 240:
+            return value, offset + 1
+        end, shift = offset + 1, 4
+        while True:
+            byte = data[end]
+            value += byte << shift
+            end += 1
+            if byte < 128:
+                return value & UINT64, end
+            if end - offset == MAX_BYTES:
+                break
+            shift += 7
+    except IndexError:
+        raise MalformedMessage(
+            f"encoded integer at byte {offset}",
+            data[offset : offset + MAX_BYTES],
+            "more bytes: the message ends inside of it",
+        ) from None
+    raise MalformedMessage(
+        f"encoded integer at byte {offset}",
+        data[offset:end],
+        f"at most {MAX_BYTES} bytes",
+    )
