@@ -118,6 +118,10 @@ class StickTableService(Service):
         self.node.add_table(declaration)
         return self.table(declaration.name)
 
+    def expect_peer(self, name: str) -> None:
+        """Accept calls of a peer that we do not call ourselves."""
+        self.node.peers.setdefault(name, Peer(name))
+
     def when_up_to_date(self) -> Deferred[str]:
         """Fires, with the reason in words, when this peer counts itself up to date.
 

@@ -99,6 +99,9 @@ class _Attempt:
         self._endpoint = endpoint
         self._clock = clock
 
+    def __repr__(self) -> str:
+        return f"<peer {self._peer.name} at {self._peer.address}>"
+
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         attempt = self._endpoint.connect(protocolFactory)
         attempt.addTimeout(CONNECT_TIMEOUT, self._clock)

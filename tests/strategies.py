@@ -1,0 +1,78 @@
+"""What hypothesis draws: layouts, values, messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from peerproto.wire.codec import MAX_AGE, Values
+from peerproto.wire.datatypes import DATA_TYPES, DataType, Frequency, Kind
+from peerproto.wire.keys import FIXED_LENGTH, KeyType
+from peerproto.wire.layout import Column, Layout
+from peerproto.wire.messages import Ack, Control, ErrorMessage, TableDefinition, TableSwitch
+
+uint32 = st.integers(0, 2**32 - 1)
+uint64 = st.integers(0, 2**64 - 1)
+
+frequencies = st.builds(Frequency, st.integers(0, MAX_AGE), uint32, uint32)
+
+VALUES: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.SIGNED: st.integers(-(2**31), 2**31 - 1),
+    Kind.UNSIGNED32: uint32,
+    Kind.UNSIGNED64: uint64,
+    Kind.FREQUENCY: frequencies,
+    Kind.DICTIONARY: st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+}
+
+
+@st.composite
+def columns(draw: st.DrawFn, data_type: DataType) -> Column:
+    elements = draw(st.integers(1, 5)) if data_type.array else None
+    period = draw(st.integers(1, 2**31 - 1)) if data_type.kind is Kind.FREQUENCY else None
+    return Column(data_type, elements, period)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    key_type = draw(st.sampled_from(KeyType))
+    key_length = FIXED_LENGTH.get(key_type) or draw(st.integers(2, 64))
+    data_types = draw(st.lists(st.sampled_from(DATA_TYPES), unique=True, max_size=8))
+    data_types.sort(key=lambda data_type: data_type.bit)
+    return Layout(key_type, key_length, tuple(draw(columns(one)) for one in data_types))
+
+
+@st.composite
+def values(draw: st.DrawFn, layout: Layout) -> Values:
+    return tuple(
+        draw(VALUES[column.data_type.kind])
+        if column.elements is None
+        else tuple(draw(VALUES[column.data_type.kind]) for _ in range(column.elements))
+        for column in layout.columns
+    )
+
+
+def raw_keys(layout: Layout) -> st.SearchStrategy[bytes]:
+    if layout.key_type is KeyType.STRING:
+        return st.binary(max_size=layout.key_length - 1)
+    return st.binary(min_size=layout.key_length, max_size=layout.key_length)
+
+
+names = st.text(st.characters(codec="utf-8", min_codepoint=33), min_size=1, max_size=30)
+
+definitions = st.builds(TableDefinition, uint64, names, layouts(), st.integers(0, 2**31 - 1))
+
+messages = st.one_of(
+    st.sampled_from(Control),
+    st.sampled_from(ErrorMessage),
+    definitions,
+    st.builds(TableSwitch, uint64),
+    st.builds(Ack, uint64, uint32),
+)
+
+
+@st.composite
+def pieces(draw: st.DrawFn, data: bytes) -> list[bytes]:
+    """The same bytes, cut anywhere."""
+    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=10)))
+    return [data[i:j] for i, j in zip([0, *cuts], [*cuts, len(data)])]
