@@ -40,9 +40,7 @@ def expected(capture: Path) -> dict[str, dict[str, Any]]:
         # Its one binary key stands in the report, but no capture has an update for it.
         assert len(tables["t_bin"]["entries"]) == 1
         tables["t_bin"]["entries"] = {}
-    return {
-        "/inpeers" if name == "px/inpeers" else name: table for name, table in tables.items()
-    }
+    return {"/inpeers" if name == "px/inpeers" else name: table for name, table in tables.items()}
 
 
 def pieces_at_random(data: bytes, seed: int) -> list[bytes]:

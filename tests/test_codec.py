@@ -43,9 +43,7 @@ class CodecTests(SynchronousTestCase):
 
     def test_blank(self) -> None:
         """A new entry is all zeros and none."""
-        layout = Layout(
-            KeyType.IPV4, 4, (*layout_of("gpc0", "conn_rate", "server_key").columns,)
-        )
+        layout = Layout(KeyType.IPV4, 4, (*layout_of("gpc0", "conn_rate", "server_key").columns,))
         self.assertEqual(layout.codec.blank(), (0, Frequency(0, 0, 0), None))
         arrays = Layout(KeyType.IPV4, 4, (column("gpt", elements=2),))
         self.assertEqual(arrays.codec.blank(), ((0, 0),))

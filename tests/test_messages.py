@@ -41,7 +41,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(read_message(frame_of(message.encode())), message)
 
     def test_bytes(self) -> None:
-        """Control and error messages are two bytes; ack and switch as the specification has them."""
+        """Control and error messages are two bytes; ack and switch have a payload."""
         self.assertEqual(Control.RESYNC_REQUEST.encode(), b"\x00\x00")
         self.assertEqual(Control.RESYNC_FINISHED.encode(), b"\x00\x01")
         self.assertEqual(Control.RESYNC_PARTIAL.encode(), b"\x00\x02")
@@ -193,9 +193,7 @@ class UpdateTests(SynchronousTestCase):
                 MalformedMessage, EntryUpdate.decode, cut, layout, ReceivingDictionary()
             )
         more = Frame(message_class, message_type, payload + b"\xff\xff")
-        self.assertEqual(
-            EntryUpdate.decode(more, layout, ReceivingDictionary()).key, update.key
-        )
+        self.assertEqual(EntryUpdate.decode(more, layout, ReceivingDictionary()).key, update.key)
 
     @given(layouts(), st.sampled_from(sorted(UPDATES)), st.binary(max_size=80))
     def test_any_payload(self, layout: Layout, message_type: int, payload: bytes) -> None:

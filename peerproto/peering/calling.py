@@ -14,7 +14,13 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.logger import Logger
+from twisted.logger import (
+    FilteringLogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogPublisher,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -46,7 +52,7 @@ class Caller:
         self._soon = False
         self._resuming: Optional[IDelayedCall] = None
         self._running = False
-        self._service = ClientService(
+        self._service = _Redialing(
             _Attempt(peer, endpoint, clock), factory, retryPolicy=self._delay, clock=clock
         )
 
@@ -86,6 +92,14 @@ class Caller:
             self._soon = False
             return self._chance.uniform(*_SOON)
         return RECONNECT_TIMEOUT
+
+
+class _Redialing(ClientService):
+    """A `ClientService` that does not log every single retry: `_Attempt` says why it fails."""
+
+    _log = Logger(
+        observer=FilteringLogObserver(globalLogPublisher, [LogLevelFilterPredicate(LogLevel.warn)])
+    )
 
 
 @implementer(IStreamClientEndpoint)

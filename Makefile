@@ -1,0 +1,57 @@
+# What a newcomer needs: `make run`, `make demo`, `make test`.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+
+# `compat` puts this folder itself on the path, so that `twist` finds the plugin in it.
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
+	--config-settings editable_mode=compat --editable
+
+.PHONY: help run demo test lint unit e2e haproxy bench clean
+
+help:
+	@echo "make run    start a peer with doc/examples/peers.ini"
+	@echo "make demo   pair it with a HAProxy and watch a request arrive"
+	@echo "make test   everything that CI runs"
+	@echo "make lint unit e2e bench    parts of it, and the benchmark"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(BIN)/python setup.cfg pyproject.toml
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/test.stamp: $(BIN)/python setup.cfg pyproject.toml
+	$(INSTALL) '.[test,lint]'
+	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools >= 65' wheel
+	@touch $@
+
+run: $(VENV)/run.stamp
+	$(BIN)/twist --log-format=text peers --config doc/examples/peers.ini
+
+demo: $(VENV)/run.stamp
+	PATH="$(abspath $(BIN)):$$PATH" doc/examples/demo.sh
+
+test: lint unit e2e
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: $(VENV)/test.stamp
+	$(BIN)/python -m twisted.trial tests
+
+haproxy:
+	@.ci/install-haproxy
+
+e2e: $(VENV)/test.stamp haproxy
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*

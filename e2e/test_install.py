@@ -1,0 +1,98 @@
+"""What people install is complete, and the examples run as they stand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pytest_twisted import ensureDeferred
+
+from .mesh import get, until
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "doc" / "examples"
+
+
+def run(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_normal_install(tmp_path: Path) -> None:
+    """An install that is not editable brings `twist peers` and the type marker."""
+    target = tmp_path / "site"
+    run(
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
+        *("--no-build-isolation", "--target", str(target), "."),
+    )
+    assert (target / "peerproto" / "py.typed").exists()
+    assert not (target / "twisted" / "__init__.py").exists()
+    said = subprocess.run(
+        [sys.executable, "-m", "twisted", "peers", "--version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(target)},
+        cwd=tmp_path,
+        timeout=60,
+        check=True,
+    ).stdout
+    assert said.startswith("peerproto ")
+
+
+def test_tests_that_use_memory_peers() -> None:
+    """The example of an application's own tests passes under trial."""
+    run("sh", "-c", f"cd {EXAMPLES} && {sys.executable} -m twisted.trial test_blocklist")
+
+
+def test_example_file_is_good() -> None:
+    """The file of `make run` passes --check."""
+    twist = str(Path(sys.executable).parent / "twist")
+    assert "good" in run(twist, "peers", "--config", str(EXAMPLES / "peers.ini"), "--check")
+
+
+@ensureDeferred
+async def test_application(tmp_path: Path) -> None:
+    """The example application learns from HAProxy who comes too often, and blocks them there."""
+    ready, log = tmp_path / "ready", (tmp_path / "log").open("w")
+    haproxy = subprocess.Popen(["haproxy", "-db", "-f", "haproxy.cfg"], cwd=EXAMPLES)
+    application = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "blocklist.py")], stdout=ready.open("w"), stderr=log
+    )
+    try:
+
+        async def up_to_date() -> bool:
+            return "visitors known" in ready.read_text()
+
+        async def blocked() -> bool:
+            return await get(8080) == 429
+
+        await until(up_to_date, "the application is up to date")
+        await until(blocked, "the visitor is blocked")
+        assert "127.0.0.1 came 5 times in 10 s: blocked" in ready.read_text()
+    finally:
+        for process in (application, haproxy):
+            process.terminate()
+            process.wait()
+        log.close()
+
+
+def test_demo() -> None:
+    """`make demo`: a request arrives in our table, and a block at HAProxy."""
+    said = run(
+        str(EXAMPLES / "demo.sh"),
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
+    assert "a request at HAProxy: 200" in said
+    assert "key=127.0.0.1" in said
+    assert "the next request at HAProxy: 429" in said
