@@ -222,7 +222,12 @@ frontend origin
     async def up(self) -> None:
         """Wait until it answers."""
 
+        process = self.process
+        assert process is not None
+
         async def answers() -> str:
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended: {self.log.read_text()}")
             return await self.ask("show info")
 
         await until(answers, f"{self.name} starts")

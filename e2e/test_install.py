@@ -80,6 +80,10 @@ async def test_application(tmp_path: Path) -> None:
         await until(up_to_date, "the application is up to date")
         await until(blocked, "the visitor is blocked")
         assert "127.0.0.1 came 5 times in 10 s: blocked" in ready.read_text()
+        application.terminate()
+        application.wait()
+        said = run(sys.executable, str(EXAMPLES / "visitors.py"), "127.0.0.1")
+        assert said.startswith("127.0.0.1 ")
     finally:
         for process in (application, haproxy):
             process.terminate()

@@ -66,5 +66,5 @@ async def main(reactor: Any) -> None:
 
 
 if __name__ == "__main__":
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)])
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     task.react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
