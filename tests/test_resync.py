@@ -113,5 +113,7 @@ class ResyncTests(SynchronousTestCase):
     def test_stop(self) -> None:
         """A stopped node leaves no timer."""
         self.resync.start()
+        self.resync.connected(self.a)
         self.resync.stop()
+        self.resync.disconnected(self.a)
         self.assertEqual(self.clock.calls, [])

@@ -205,6 +205,14 @@ class LearningTests(SessionTestCase):
             " expected integer, ip, ipv6, string or binary",
         )
 
+    def test_names_that_cannot_be_shown(self) -> None:
+        """A table whose name would garble a report is not shared, and is quoted."""
+        layout = RATES.layout
+        for name in ("a b", "a\nb", "a\x1b[2J"):
+            self.session.receive(TableDefinition(1, name, layout, 0).encode(), 0)
+            self.assertNotIn(name, self.node.tables)
+            self.assertIn(repr(name), self.peer.differences[name])
+
     def test_unknown_messages_are_skipped(self) -> None:
         """Classes and types of newer peers are skipped, with their payload."""
         self.session.receive(b"\x07\x01\x0a\x99\x02xx\x00\x77" + HEARTBEAT, 0)

@@ -78,6 +78,8 @@ class Node:
     def _shared_table(self, definition: Definition, peer: Peer) -> Union[StickTable, str]:
         """The table, or in words why there is none."""
         name = definition.name
+        if not name.isprintable() or " " in name:
+            return f"table {name!r} cannot be shared: its name has characters that are not printed"
         if isinstance(definition, RefusedDefinition):
             return f"table {name} cannot be stored: {definition.why}"
         table = self.tables.get(name)

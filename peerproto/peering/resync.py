@@ -67,8 +67,10 @@ class Resync:
         self._wait("started")
 
     def stop(self) -> None:
-        """The node ends: no timer stays behind."""
+        """The node ends: no timer stays behind, and sessions end without consequence."""
         self._stop_timer()
+        self._teacher = None
+        self._connected.clear()
 
     def when_up_to_date(self) -> Deferred[str]:
         """Fires, with the reason, when the node counts itself up to date."""
