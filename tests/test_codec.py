@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.wire import varint
 from peerproto.wire.codec import MAX_AGE
 from peerproto.wire.datatypes import BY_NAME, Frequency
 from peerproto.wire.dictionary import PLACES, ReceivingDictionary, SendingDictionary
@@ -40,6 +41,14 @@ class CodecTests(SynchronousTestCase):
                 self.assertEqual(old, new)
             elif column_.elements is None:
                 self.assertEqual(new, old._replace(age=min(old.age + elapsed, MAX_AGE)))
+
+    def test_period_in_the_future(self) -> None:
+        """A period that began in the future, by another thread's clock, has just begun."""
+        codec = layout_of("conn_rate").codec
+        record = varint.encode(2**32 - 1) + b"\x07\x00"
+        self.assertEqual(codec.decode(record, 0), (Frequency(0, 7, 0),))
+        self.assertEqual(codec.decode(record, 0, 500), (Frequency(500, 7, 0),))
+        self.assertEqual(codec.aged(record, 0, 5), b"\x05\x07\x00")
 
     def test_blank(self) -> None:
         """A new entry is all zeros and none."""

@@ -240,4 +240,4 @@ class UpdateTests(SynchronousTestCase):
         self.assertEqual(decoded[13], 2**64 - 1)
         self.assertIsNone(decoded[19])
         self.assertEqual(decoded[22], (2**32 - 1,) * 2)
-        self.assertEqual(decoded[24][0], Frequency(0x7FFFFFFF, 2**32 - 1, 2**32 - 1))
+        self.assertEqual(decoded[24][0], Frequency(0, 2**32 - 1, 2**32 - 1))

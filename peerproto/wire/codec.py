@@ -126,8 +126,8 @@ class EntryCodec:
             raise self._malformed(record, offset)
         parts = list(match.groups())
         for place in range(1, len(parts), 2):
-            age = varint.decode(parts[place], 0)[0] + elapsed
-            parts[place] = varint.encode(max(0, min(age, MAX_AGE)))
+            age = varint.decode(parts[place], 0)[0]
+            parts[place] = varint.encode(_aged(age, elapsed))
         return b"".join(parts)
 
     def _malformed(self, data: bytes, offset: int) -> MalformedMessage:
@@ -208,7 +208,7 @@ def _generate_decode(shape: Shape) -> Callable[..., Values]:
                 parts = [name + part for part in "acp"]
                 lines += [_READ_ONE.format(name=part) for part in parts]
                 items.append(
-                    f"Frequency(min(max({parts[0]} + elapsed, 0), MAX_AGE),"
+                    f"Frequency(aged({parts[0]}, elapsed),"
                     f" {parts[1]} & 0xFFFFFFFF, {parts[2]} & 0xFFFFFFFF)"
                 )
                 continue
@@ -269,7 +269,7 @@ def _generate_encode(shape: Shape) -> Callable[[Values], bytes]:
 def _compiled(name: str, source: str) -> Callable[..., Any]:
     namespace: dict[str, Any] = {
         "Frequency": Frequency,
-        "MAX_AGE": MAX_AGE,
+        "aged": _aged,
         "varint": varint.decode,
         "varint32": _encode32,
         "varint64": varint.encode,
@@ -280,6 +280,18 @@ def _compiled(name: str, source: str) -> Callable[..., Any]:
     exec(compile(source, f"<peerproto codec {name}>", "exec"), namespace)
     function: Callable[..., Any] = namespace[name]
     return function
+
+
+def _aged(age: int, elapsed: int) -> int:
+    """An age ``elapsed`` ms later.
+
+    HAProxy's threads each have a clock: a period that another thread has just
+    begun can lie in the future, and its age is then below 0, in 32 bits.
+    """
+    age &= 0xFFFFFFFF
+    if age > MAX_AGE:
+        age = 0
+    return min(max(age + elapsed, 0), MAX_AGE)
 
 
 def _encode32(value: int) -> bytes:
