@@ -268,6 +268,16 @@ class SessionProtocolTests(HandshakeTestCase):
         binary.resumeProducing()
         self.assertEqual(self.transport.value(), HEARTBEAT)
 
+    def test_error_to_a_peer_that_does_not_read(self) -> None:
+        """A connection that cannot be closed gently is cut."""
+        binary = self.begin()
+        binary.pauseProducing()
+        binary.dataReceived(b"\xff\x00")
+        self.assertFalse(self.transport.disconnected)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.disconnected)
+        self.assertIsNone(self.them.session)
+
     def test_dead_peer(self) -> None:
         """A peer from which nothing comes is cut, and nothing is left on the clock."""
         self.begin()

@@ -273,6 +273,20 @@ class ConnectionTests(RuntimeTestCase):
         protocol.connectionLost(Failure(ConnectionLost()))
         self.assertEqual(self.clock.calls, [])
 
+    def test_idle(self) -> None:
+        """Who says nothing for 10 s is hung up on; a long answer is not cut."""
+        protocol = self.connect()
+        self.clock.advance(10)
+        self.assertTrue(self.transport.disconnecting)
+        protocol = self.connect()
+        protocol.dataReceived(b"prompt\n")
+        protocol.pauseProducing()
+        self.clock.pump([1] * 60)
+        self.assertFalse(self.transport.disconnecting)
+        protocol.resumeProducing()
+        self.clock.pump([1] * 12)
+        self.assertTrue(self.transport.disconnecting)
+
     def test_overlong_line(self) -> None:
         """A line without end is answered, not kept."""
         protocol = self.connect()

@@ -66,7 +66,7 @@ class Handshake(LineReceiver):
         self.wrong(
             RefusedHello(
                 "length of a line",
-                f"{line[:40]!r}…",
+                line[:40],
                 f"at most {MAX_LINE} bytes",
                 Status.PROTOCOL_ERROR,
             )
@@ -91,12 +91,16 @@ class Handshake(LineReceiver):
         session = Session(self._node, peer, minor, int(self._clock.seconds() * 1000))
         self._binary = peer.connection = SessionProtocol(session, self._clock, self._ended)
         self._binary.makeConnection(self.transport)
+        self._log.info(
+            "session with peer {peer} established, version 2.{minor}", peer=peer.name, minor=minor
+        )
         self._node.resync.connected(session)
         self._binary.flush()
         self.setRawMode()
 
     def _ended(self, session: Session, why: str) -> None:
         peer = session.peer
+        self._log.warn("session with peer {peer} ended: {why}", peer=peer.name, why=why)
         if peer.session is session:
             peer.session = peer.connection = None
             peer.trouble = why

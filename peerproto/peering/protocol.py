@@ -16,10 +16,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from peerproto.peering.session import Session, SessionState
+from peerproto.peering.session import Session
 
 SLICE: Final = 32768
 """Bytes drawn from a session in one turn of the reactor."""
+
+LINGER: Final = 1.0
+"""Seconds that a closed connection has to get rid of what was written."""
 
 
 @implementer(IPushProducer)
@@ -36,6 +39,7 @@ class SessionProtocol(Protocol):
         self._paused = False
         self._alarm: Optional[IDelayedCall] = None
         self._next_slice: Optional[IDelayedCall] = None
+        self._lingering: Optional[IDelayedCall] = None
 
     def now(self) -> int:
         """The time in ms."""
@@ -51,7 +55,10 @@ class SessionProtocol(Protocol):
         self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._finish(self.session.ended_by or f"connection lost: {reason.getErrorMessage()}")
+        self._finish(f"connection lost: {reason.getErrorMessage()}")
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     # -- writing ---------------------------------------------------------
 
@@ -64,8 +71,7 @@ class SessionProtocol(Protocol):
             if data:
                 cast(ITCPTransport, self.transport).write(data)
         if self.session.over:
-            cast(ITCPTransport, self.transport).loseConnection()
-            self._finish(self.session.ended_by or "ended")
+            self.close("")
         elif not self._paused and self.session.wants_to_send:
             self._next_slice = self._clock.callLater(0, self._flush_next)
 
@@ -91,13 +97,20 @@ class SessionProtocol(Protocol):
         self._abort()
 
     def close(self, why: str) -> None:
-        """This node ends the session: what was written goes out first."""
-        cast(ITCPTransport, self.transport).loseConnection()
-        self._finish(why)
+        """End the session: what was written goes out first, if the peer reads it soon."""
+        if self._ended is not None:
+            transport = cast(ITCPTransport, self.transport)
+            transport.loseConnection()
+            self._lingering = self._clock.callLater(LINGER, self._linger_no_more)
+            self._finish(why)
+
+    def _linger_no_more(self) -> None:
+        self._lingering = None
+        cast(ITCPTransport, self.transport).abortConnection()
 
     def _abort(self) -> None:
         cast(ITCPTransport, self.transport).abortConnection()
-        self._finish(self.session.ended_by or "aborted")
+        self._finish("")
 
     def _finish(self, why: str) -> None:
         for call in (self._alarm, self._next_slice):
@@ -106,9 +119,9 @@ class SessionProtocol(Protocol):
         self._alarm = self._next_slice = None
         ended, self._ended = self._ended, None
         if ended is not None:
-            self.session.state = SessionState.ENDED
+            self.session.closed(why)
             cast(IConsumer, self.transport).unregisterProducer()
-            ended(self.session, why)
+            ended(self.session, self.session.ended_by or why)
 
     # -- time ------------------------------------------------------------
 

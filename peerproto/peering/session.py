@@ -309,7 +309,11 @@ class Session:
         self.call_soon = True
         self._end("it has a newer session")
 
+    def closed(self, why: str) -> None:
+        """The connection is over, whatever the session thought of it."""
+        if not self.over:
+            self._end(why)
+
     def _end(self, why: str) -> None:
         self.state = SessionState.ENDED
         self.ended_by = why
-        self._log.warn("session with peer {peer} ends: {why}", peer=self.peer.name, why=why)

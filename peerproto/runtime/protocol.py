@@ -6,7 +6,7 @@ connection closed after one line of commands, unless ``prompt`` was said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, Optional, cast
 
@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -38,11 +39,14 @@ MAX_LINE: Final = 16384
 SLICE: Final = 500
 """Pieces of an answer, or entries looked at, in one turn of the reactor."""
 
+IDLE_TIMEOUT: Final = 10.0
+"""Seconds that a connection may wait for a command, as in HAProxy."""
+
 PROMPT: Final = "\n> "
 
 
 @implementer(IPushProducer)
-class RuntimeProtocol(LineReceiver):
+class RuntimeProtocol(LineReceiver, TimeoutMixin):
     """One connection to the runtime socket."""
 
     _log = Logger()
@@ -60,10 +64,18 @@ class RuntimeProtocol(LineReceiver):
         self._paused = False
         self._turn: Optional[IDelayedCall] = None
 
+    def callLater(
+        self, period: float, func: Callable[..., object], *arguments: object
+    ) -> IDelayedCall:
+        """What `TimeoutMixin` runs its timer with."""
+        return self._clock.callLater(period, func, *arguments)
+
     def connectionMade(self) -> None:
+        self.setTimeout(IDLE_TIMEOUT)
         cast(IConsumer, self.transport).registerProducer(self, True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.setTimeout(None)
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -71,6 +83,7 @@ class RuntimeProtocol(LineReceiver):
     def lineReceived(self, line: bytes) -> None:
         if self._last_line:
             return
+        self.setTimeout(None)
         text = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
         self._queue += split_commands(text)
         self._go_on()
@@ -120,6 +133,7 @@ class RuntimeProtocol(LineReceiver):
     def _done(self) -> None:
         if self._interactive:
             self._write(PROMPT)
+            self.setTimeout(IDLE_TIMEOUT)
         else:
             self._hang_up()
 
