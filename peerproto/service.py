@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Optional, Union, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    UNIXClientEndpoint,
+    clientFromString,
+    serverFromString,
+)
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
@@ -20,6 +26,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from peerproto.handover import HandOver
 from peerproto.interfaces import ITableObserver
 from peerproto.peering.calling import Caller
 from peerproto.peering.handshake import AcceptingHandshake, CallingHandshake
@@ -29,6 +36,7 @@ from peerproto.peering.resync import Resync
 from peerproto.sharedtable import SharedStickTable
 from peerproto.tables.batch import Batch, Cause
 from peerproto.tables.declaration import Declaration
+from peerproto.tables.reception import disagreement
 
 EXPIRY_INTERVAL: Final = 0.2
 """Seconds between two looks for expired entries. What is read is never expired."""
@@ -54,6 +62,7 @@ class StickTableService(Service):
         bind: Optional[ServerEndpoint] = None,
         *,
         learn_tables: bool = True,
+        expect_old: bool = False,
         observers: Iterable[ITableObserver] = (),
         reactor: Any = None,
         chance: Optional[random.Random] = None,
@@ -65,6 +74,7 @@ class StickTableService(Service):
             declarations.
         :param bind: where to listen; ``None`` to call only.
         :param learn_tables: adopt tables that peers define and ``tables`` has not.
+        :param expect_old: whether an old process of our name is about to hand over.
         :param reactor: the reactor, or a clock where nothing is bound or called.
         :param chance: for the waits and choices that are random.
         :raises LocalProtocolError: a table line that cannot be read.
@@ -76,6 +86,7 @@ class StickTableService(Service):
         self._reactor = reactor
         self._clock: IReactorTime = reactor
         self._bind = bind
+        self._expect_old = expect_old
         self._chance = chance or random.Random()
         self._observers = list(observers)
         self._port: Optional[IListeningPort] = None
@@ -84,9 +95,10 @@ class StickTableService(Service):
         self.resync = Resync(self._clock, self._chance)
         self.node = Node(localpeer, self.resync, tables, learn_tables, self._tell, self._wake)
         self.node.peers[localpeer] = Peer(localpeer, local=True)
-        self._endpoints = {name: endpoint for name, endpoint in peers.items() if name != localpeer}
-        for name, endpoint in self._endpoints.items():
-            self.node.peers[name] = Peer(name, str(endpoint))
+        self._endpoints: dict[str, ClientEndpoint] = {}
+        for name, endpoint in peers.items():
+            if name != localpeer:
+                self.add_peer(name, endpoint)
         self.started = 0
         """When the service was started, in ms of its clock."""
 
@@ -117,6 +129,44 @@ class StickTableService(Service):
         """
         self.node.add_table(declaration)
         return self.table(declaration.name)
+
+    def declare_table(self, declaration: Declaration) -> None:
+        """Share a table, or declare one anew: entries keep what both declarations store.
+
+        With another type or length of keys, it begins anew without entries.
+        """
+        table = self.node.tables.get(declaration.name)
+        if table is not None and disagreement(table, declaration.layout) is None:
+            table.redeclare(declaration)
+        else:
+            self.node.remove_table(declaration.name)
+            self.node.add_table(declaration)
+
+    def remove_table(self, name: str) -> None:
+        """Share a table no longer; with ``learn_tables`` a peer may bring it back."""
+        self.node.remove_table(name)
+
+    def add_peer(self, name: str, endpoint: ClientEndpoint) -> None:
+        """Call one more peer, or call one at another address."""
+        peer = self.node.peers.setdefault(name, Peer(name))
+        peer.address = str(endpoint)
+        if peer.caller is not None:
+            peer.caller.stop()
+        self._endpoints[name] = endpoint
+        if self.running:
+            self._call(peer, self._client(endpoint))
+
+    def remove_peer(self, name: str) -> None:
+        """Neither call a peer any more, nor take its calls.
+
+        :raises KeyError: there is no such peer.
+        """
+        peer = self.node.peers.pop(name)
+        self._endpoints.pop(name, None)
+        if peer.caller is not None:
+            peer.caller.stop()
+        if peer.connection is not None:
+            peer.connection.close("it is no peer of ours any more")
 
     def expect_peer(self, name: str) -> None:
         """Accept calls of a peer that we do not call ourselves."""
@@ -156,7 +206,7 @@ class StickTableService(Service):
         self.started = self.now()
         self._listen()
         super().startService()
-        self.resync.start()
+        self.resync.start(self._expect_old)
         self._expire()
         for name, endpoint in self._endpoints.items():
             self._call(self.node.peers[name], self._client(endpoint))
@@ -169,6 +219,10 @@ class StickTableService(Service):
             if call is not None and call.active():
                 call.cancel()
         self._flushing = self._expiring = None
+        return self._leave("this node stops")
+
+    def _leave(self, why: str) -> Deferred[Any]:
+        """Listen no more, call no more, and end all sessions."""
         closing: list[Deferred[Any]] = []
         if self._port is not None:
             closing.append(Deferred.fromCoroutine(_closed(self._port)))
@@ -177,8 +231,30 @@ class StickTableService(Service):
             if peer.caller is not None:
                 closing.append(peer.caller.stop())
             if peer.connection is not None:
-                peer.connection.close("this node stops")
+                peer.connection.close(why)
         return gatherResults(closing, consumeErrors=True)
+
+    def _way_to(self, address: Any) -> IStreamClientEndpoint:
+        """From the address that we listen on to an endpoint that leads there."""
+        if isinstance(address, UNIXAddress):
+            return UNIXClientEndpoint(self._reactor, address.name)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+        return HostnameEndpoint(self._reactor, host, address.port)
+
+    def stop_softly(self) -> Deferred[bool]:
+        """Hand over to a new process of our name, which listens at our address by now.
+
+        Listens no more, ends the sessions with remote peers, and teaches the new
+        process. Fires with whether that one has learnt everything; the service
+        is to be stopped then in either case.
+        """
+        self._log.info("{peer} stops softly", peer=self.localpeer)
+        address = self.address()
+        self.resync.stop()
+        self._leave("it stops softly")
+        if address is None:
+            return succeed(False)
+        return HandOver(self.node, self._clock, self._way_to(address)).start()
 
     def accepting(self) -> AcceptingHandshake:
         """A protocol for one connection that a peer made to us."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
-from twisted.application.service import IService, MultiService
-from twisted.internet.error import CannotListenError
+from twisted.application.service import IService
 from twisted.python.usage import Options as TwistedOptions
 
 import peerproto
@@ -16,10 +15,20 @@ from peerproto.config import Config, ConfigError
 class Options(TwistedOptions):
     """The options of ``twist peers``."""
 
-    synopsis = "[--config peers.ini] [--check]"
+    synopsis = "[--config peers.ini] [--pid-file FILE] [--soft-finish PID] [--check]"
     longdesc = "A peer in a mesh of HAProxies: reads, writes, keeps and teaches their stick tables."
 
-    optParameters = [["config", "c", "peers.ini", "The configuration file."]]
+    optParameters = [
+        ["config", "c", "peers.ini", "The configuration file."],
+        ["pid-file", "p", None, "Write our process id there, while we run."],
+        [
+            "soft-finish",
+            "s",
+            None,
+            "Take over from the process with this id, losing no entry.",
+            int,
+        ],
+    ]
     optFlags = [["check", None, "Say whether the file is good, and exit (status 1 if not)."]]
 
     file: Config
@@ -47,41 +56,12 @@ class Options(TwistedOptions):
         return f"localpeer {self.file.localpeer}, {peers} peers, {tables} tables"
 
 
-class _Node(MultiService):
-    """All that one ``peers.ini`` describes; it starts whole or not at all."""
-
-    def startService(self) -> None:
-        try:
-            super().startService()
-        except CannotListenError as problem:
-            sys.exit(f"peerproto: {problem}")
-
-
-def makeService(options: Options) -> IService:
+def makeService(options: Options, reactor: Any = None) -> IService:
     """The service for a configuration that was read."""
-    from twisted.internet import reactor
+    from peerproto.daemon import Daemon
 
-    return service_for(options.file, reactor)
-
-
-def service_for(config: Config, reactor: Any) -> MultiService:
-    """A running node, as ``config`` describes it, on ``reactor``."""
-    from twisted.internet.endpoints import serverFromString
-
-    from peerproto.runtime.protocol import runtime_service
-    from peerproto.service import StickTableService
-
-    node = _Node()
-    tables = StickTableService(
-        config.localpeer,
-        config.peers,
-        config.tables,
-        config.bind,
-        learn_tables=config.learn_tables,
-        reactor=reactor,
+    if reactor is None:
+        from twisted.internet import reactor
+    return Daemon(
+        options["config"], options.file, reactor, options["soft-finish"], options["pid-file"]
     )
-    tables.setServiceParent(node)
-    if config.runtime is not None:
-        endpoint = serverFromString(reactor, config.runtime)
-        runtime_service(tables, endpoint, reactor).setServiceParent(node)
-    return node

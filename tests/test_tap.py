@@ -10,8 +10,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 import peerproto
-from peerproto.config import Config
-from peerproto.tap import Options, service_for
+from peerproto.daemon import Daemon
+from peerproto.tap import Options, makeService
 
 GOOD = "[node]\nlocalpeer = us\nruntime = /tmp/r.sock\n[peers]\nlb1 = 127.0.0.1:1\n"
 
@@ -51,17 +51,16 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(self.stopped("--version"), 0)
 
     def test_service(self) -> None:
-        """The service listens and calls where the file says."""
-        reactor = MemoryReactorClock()
-        service = service_for(Config.parse("x", GOOD), reactor)
-        self.assertTrue(IService.providedBy(service))
-        service.startService()
-        self.assertEqual(
-            [(port, interface) for port, _, _, interface in reactor.tcpServers],
-            [(10000, "127.0.0.1")],
-        )
-        self.assertEqual([server[0] for server in reactor.unixServers], ["/tmp/r.sock"])
-        service.stopService()
+        """The service is what the file describes."""
+        options = Options()
+        options.parseOptions(["--config", self.file(GOOD), "--soft-finish", "7"])
+        daemon = makeService(options, MemoryReactorClock())
+        self.assertTrue(IService.providedBy(daemon))
+        assert isinstance(daemon, Daemon)
+        self.assertEqual(daemon.stick_tables.localpeer, "us")
+        self.assertEqual(list(daemon.stick_tables.peers), ["lb1"])
+        self.assertIsNotNone(daemon.runtime)
+        self.assertEqual(options["soft-finish"], 7)
 
 
 class ImportTests(SynchronousTestCase):

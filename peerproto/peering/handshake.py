@@ -89,16 +89,21 @@ class Handshake(LineReceiver):
         self._stop_timer()
         peer.trouble = None
         session = Session(self._node, peer, minor, int(self._clock.seconds() * 1000))
-        self._binary = peer.connection = SessionProtocol(session, self._clock, self._ended)
+        self._binary = peer.connection = SessionProtocol(session, self._clock, self.ended)
         self._binary.makeConnection(self.transport)
         self._log.info(
             "session with peer {peer} established, version 2.{minor}", peer=peer.name, minor=minor
         )
-        self._node.resync.connected(session)
+        self.established(session)
         self._binary.flush()
         self.setRawMode()
 
-    def _ended(self, session: Session, why: str) -> None:
+    def established(self, session: Session) -> None:
+        """A session has just begun."""
+        self._node.resync.connected(session)
+
+    def ended(self, session: Session, why: str) -> None:
+        """The session is over."""
         peer = session.peer
         self._log.warn("session with peer {peer} ended: {why}", peer=peer.name, why=why)
         if peer.session is session:

@@ -56,8 +56,12 @@ class Node:
         if declaration.name in self.tables:
             raise LocalProtocolError("table", declaration.name, "a name that is not taken")
         table = self.tables[declaration.name] = StickTable(declaration)
-        self._ids[table.name] = len(self._ids) + 1
+        self._ids.setdefault(table.name, len(self._ids) + 1)
         return table
+
+    def remove_table(self, name: str) -> None:
+        """Share this table no longer, if there is one; its number stays its own."""
+        self.tables.pop(name, None)
 
     def table_for(self, definition: Definition, peer: Peer) -> Optional[StickTable]:
         """The table that a peer's updates belong to after this definition.

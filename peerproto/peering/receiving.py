@@ -67,7 +67,7 @@ class Receiver:
     def shared(self, table: StickTable) -> SharedTable:
         """What is known of a table."""
         shared = self._tables.get(table.name)
-        if shared is None:
+        if shared is None or shared.table is not table:
             sent = self._peer.acked.get(table.name, 0)
             shared = SharedTable(table, self._node.local_id(table), sent)
             self._tables[table.name] = shared
@@ -109,6 +109,8 @@ class Receiver:
         updates, self._updates = self._updates, []
         current = self._current
         assert isinstance(current, SharedTable) and current.reception is not None
+        if self._node.tables.get(current.table.name) is not current.table:
+            return  # the table was removed here since it was defined
         self._peer.counters.rx_updates += len(updates)
         taken = current.reception.take(updates, now)
         self._batches.append(Batch(current.table, Cause.LEARNT, taken, now, self._peer.name))

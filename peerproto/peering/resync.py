@@ -1,28 +1,37 @@
 """The resync of the node: from whom it learns what it has missed.
 
-Specification, part III b, from the learner's side; the session has the
-teacher's. A node that starts asks one remote peer after another, until one
-teaches it to the end and counted itself up to date:
+Specification, part III, from the learner's side; the session has the teacher's.
+A node that takes over from an old process of its own name waits for that one
+first (III a). Then, or at once where there is none, it asks one remote peer
+after another (III b), until it was taught to the end by one that counted itself
+up to date:
 
-==============  ==================  ==============  ===============================
-in state        on                  to state        and
-==============  ==================  ==============  ===============================
-``WAITING``     a peer connects     ``LEARNING``    asks it
-``WAITING``     5 s                 ``UP_TO_DATE``  (nobody there: what we have is it)
-``LEARNING``    finished            ``UP_TO_DATE``
-``LEARNING``    partial             ``WAITING``     does not ask this peer again
-``LEARNING``    its session ends    ``WAITING``     may ask this peer again
-==============  ==================  ==============  ===============================
+======================  ==================  ======================  ======================
+in state                on                  to state                and
+======================  ==================  ======================  ======================
+``EXPECTING_OLD``       old process calls   ``LEARNING_FROM_OLD``
+``EXPECTING_OLD``       5 s                 ``WAITING``
+``LEARNING_FROM_OLD``   finished            ``UP_TO_DATE``
+``LEARNING_FROM_OLD``   partial             ``EXPECTING_OLD``
+``LEARNING_FROM_OLD``   its session ends    ``EXPECTING_OLD``
+``WAITING``             a peer connects     ``LEARNING``            asks it
+``WAITING``             5 s                 ``UP_TO_DATE``          (nobody is there)
+``LEARNING``            finished            ``UP_TO_DATE``
+``LEARNING``            partial             ``WAITING``             asks it no more
+``LEARNING``            its session ends    ``WAITING``             may ask it again
+======================  ==================  ======================  ======================
 
-On the way to ``WAITING`` another connected peer is asked at once, if there is
-one that may be. The 5 s belong to ``WAITING``: they start again whenever it is
-entered. A lesson has no time limit of its own.
+On the way to ``WAITING`` a connected peer is asked at once, if there is one that
+may be, chosen at random. The 5 s belong to the state, and start again whenever
+it is entered. A lesson has no time limit of its own. The old process teaches
+without being asked.
 """
 
 from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Optional
 
 from twisted.internet.defer import Deferred
@@ -37,6 +46,8 @@ RESYNC_TIMEOUT: Final = 5.0
 
 
 class ResyncState(enum.Enum):
+    EXPECTING_OLD = "waiting for the old process"
+    LEARNING_FROM_OLD = "learning from the old process"
     WAITING = "waiting for a peer to learn from"
     LEARNING = "learning from a peer"
     UP_TO_DATE = "up to date"
@@ -62,9 +73,13 @@ class Resync:
     def up_to_date(self) -> bool:
         return self.state is ResyncState.UP_TO_DATE
 
-    def start(self) -> None:
-        """Begin to wait for the first peer."""
-        self._wait("started")
+    def start(self, expect_old: bool = False) -> None:
+        """Begin: with ``expect_old`` an old process of our name is about to call."""
+        self._asked_in_vain.clear()
+        if expect_old:
+            self._expect_old("started")
+        else:
+            self._wait("started")
 
     def stop(self) -> None:
         """The node ends: no timer stays behind, and sessions end without consequence."""
@@ -85,6 +100,12 @@ class Resync:
 
     def connected(self, session: Session) -> None:
         """A session was established."""
+        if session.peer.local:
+            if self.state is ResyncState.EXPECTING_OLD:
+                self._teacher = session
+                self._enter(ResyncState.LEARNING_FROM_OLD, "it called us")
+                session.expect_lesson()
+            return
         self._connected.append(session)
         if self.state is ResyncState.WAITING:
             self._ask_someone()
@@ -94,7 +115,7 @@ class Resync:
         if session in self._connected:
             self._connected.remove(session)
         if session is self._teacher:
-            self._wait(f"the session with {session.peer.name} ended in mid-lesson")
+            self._wait_again(f"the session with {session.peer.name} ended in mid-lesson")
 
     def finished(self, session: Session) -> None:
         """The lesson is over, and the teacher counts itself up to date."""
@@ -105,17 +126,33 @@ class Resync:
         """The lesson is over, but the teacher does not count itself up to date."""
         if session is self._teacher:
             self._asked_in_vain.add(session.peer.name)
-            self._wait(f"{session.peer.name} is not up to date itself")
+            self._wait_again(f"{session.peer.name} is not up to date itself")
 
     # -- the states ------------------------------------------------------
+
+    def _wait_again(self, reason: str) -> None:
+        """A lesson was of no use: wait for another teacher of the same kind."""
+        if self.state is ResyncState.LEARNING_FROM_OLD:
+            self._expect_old(reason)
+        else:
+            self._wait(reason)
+
+    def _expect_old(self, reason: str) -> None:
+        self._enter(ResyncState.EXPECTING_OLD, reason)
+        self._teacher = None
+        self._start_timer(self._no_old_process)
+
+    def _no_old_process(self) -> None:
+        self._timer = None
+        self._wait(f"no old process called within {RESYNC_TIMEOUT:g} s")
 
     def _wait(self, reason: str) -> None:
         self._enter(ResyncState.WAITING, reason)
         self._teacher = None
-        self._timer = self._clock.callLater(RESYNC_TIMEOUT, self._timed_out)
+        self._start_timer(self._nobody_there)
         self._ask_someone()
 
-    def _timed_out(self) -> None:
+    def _nobody_there(self) -> None:
         self._timer = None
         self._become_up_to_date(f"no peer to learn from within {RESYNC_TIMEOUT:g} s")
 
@@ -139,6 +176,9 @@ class Resync:
         self._stop_timer()
         self.state, self.reason = state, reason
         self._log.info("resync: {state}: {reason}", state=state.value, reason=reason)
+
+    def _start_timer(self, over: Callable[[], None]) -> None:
+        self._timer = self._clock.callLater(RESYNC_TIMEOUT, over)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

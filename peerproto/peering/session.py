@@ -13,6 +13,7 @@ in state              on                   to state              and
 ``TEACHING``          the last entry       ``AWAITING_CONFIRM``  sends finished or partial
 ``AWAITING_CONFIRM``  resync request       ``TEACHING``          begins it again
 ``AWAITING_CONFIRM``  confirm              ``LIVE``              what was taught is acked
+``AWAITING_CONFIRM``  new process confirm  ``ENDED``             (the old one's work is done)
 any                   malformed message    ``ENDED``             sends error 1/0
 any                   message too long     ``ENDED``             sends error 1/1
 any                   an error message     ``ENDED``
@@ -75,6 +76,8 @@ class Session:
         self.state = SessionState.LIVE
         self.learning = False
         """Whether the node learns a lesson from this peer."""
+        self.taught = False
+        """Whether the peer has confirmed a lesson on this session."""
         self.ended_by: Optional[str] = None
         """Why the session is in ``ENDED``, in words."""
         self.call_soon = False
@@ -173,14 +176,22 @@ class Session:
 
     def ask_for_lesson(self) -> None:
         """Send a resync request: the node wants to learn from this peer."""
-        self.learning = True
+        self.expect_lesson()
         self._urgent += Control.RESYNC_REQUEST.encode()
+
+    def expect_lesson(self) -> None:
+        """What comes now is a lesson: the old process teaches without being asked."""
+        self.learning = True
+
+    def teach(self) -> None:
+        """Begin a lesson, or begin it again."""
+        self.state = SessionState.TEACHING
+        self._origins = [(shared, shared.table.log.head) for shared in self.tables]
+        self._lesson = self._sender.lesson([(one.local_id, one.table) for one in self.tables])
 
     def _control(self, message: Control) -> None:
         if message is Control.RESYNC_REQUEST:
-            self.state = SessionState.TEACHING
-            self._origins = [(shared, shared.table.log.head) for shared in self.tables]
-            self._lesson = self._sender.lesson([(one.local_id, one.table) for one in self.tables])
+            self.teach()
             self._log.info("peer {peer} asked for a lesson", peer=self.peer.name)
         elif message is Control.RESYNC_CONFIRM:
             if self.teaching:
@@ -193,10 +204,13 @@ class Session:
     def _taught(self) -> None:
         """The peer confirmed: it has all that we had when the lesson began."""
         self.state = SessionState.LIVE
+        self.taught = True
         self._lesson = None
         for shared, origin in self._origins:
             self.peer.acked[shared.table.name] = shared.sent = origin
         self._log.info("peer {peer} confirmed its lesson", peer=self.peer.name)
+        if self.peer.local:
+            self._end("the new process has learnt everything")
 
     def _learnt(self, message: Control) -> None:
         """A lesson is over: it is confirmed, whether it was asked for or not."""
