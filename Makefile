@@ -40,6 +40,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python doc/draw_states.py --check
 
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m twisted.trial tests

@@ -120,6 +120,16 @@ def parse_table(text: str) -> dict[str, Entry]:
     return entries
 
 
+async def ended(process: subprocess.Popen[bytes], name: str) -> int:
+    """Wait for the end of a process: its exit status."""
+
+    async def is_over() -> bool:
+        return process.poll() is not None
+
+    await until(is_over, f"{name} ends")
+    return process.returncode
+
+
 @attrs.define(eq=False)
 class Node:
     """What HAProxy and peerproto have in common: a peer with a runtime socket."""
@@ -129,13 +139,16 @@ class Node:
     port: int = attrs.Factory(free_port)
     process: Optional[subprocess.Popen[bytes]] = None
 
+    alias: str = attrs.Factory(lambda self: self.name, takes_self=True)
+    """What its files are called."""
+
     @property
     def runtime(self) -> Path:
-        return self.folder / f"{self.name}.sock"
+        return self.folder / f"{self.alias}.sock"
 
     @property
     def log(self) -> Path:
-        return self.folder / f"{self.name}.log"
+        return self.folder / f"{self.alias}.log"
 
     def spawn(self, *command: str) -> None:
         with self.log.open("ab") as log:
@@ -148,13 +161,9 @@ class Node:
         process = self.process
         assert process is not None
         process.send_signal(how)
-
-        async def ended() -> bool:
-            return process.poll() is not None
-
-        await until(ended, f"{self.name} ends")
+        status = await ended(process, self.name)
         self.process = None
-        return process.returncode
+        return status
 
     def kill(self) -> None:
         if self.process is not None:
@@ -190,7 +199,7 @@ class HAProxy(Node):
     origin: int = attrs.Factory(free_port)
 
     def start(self, peers: list[Node]) -> None:
-        path = self.folder / f"{self.name}.cfg"
+        path = self.folder / f"{self.alias}.cfg"
         path.write_text(self.configuration(peers))
         executable = shutil.which("haproxy")
         assert executable, "these tests need HAProxy; `make test` installs it where it may"
@@ -242,10 +251,25 @@ class Peerproto(Node):
     declared: str = ""
     """Lines for [tables]."""
 
-    def start(self, peers: list[Node]) -> None:
+    def start(self, peers: list[Node], *options: str) -> None:
+        self.configure(peers)
+        self.spawn(
+            str(Path(sys.executable).parent / "twist"),
+            "--log-format=text",
+            "peers",
+            "--config",
+            str(self.file),
+            *options,
+        )
+
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.alias}.ini"
+
+    def configure(self, peers: list[Node]) -> None:
+        """Write the configuration file."""
         lines = "\n".join(f"{peer.name} = 127.0.0.1:{peer.port}" for peer in peers)
-        path = self.folder / f"{self.name}.ini"
-        path.write_text(f"""\
+        self.file.write_text(f"""\
 [node]
 localpeer = {self.name}
 bind = 127.0.0.1:{self.port}
@@ -256,13 +280,6 @@ runtime = unix:{self.runtime}:mode=600
 [tables]
 {self.declared}
 """)
-        self.spawn(
-            str(Path(sys.executable).parent / "twist"),
-            "--log-format=text",
-            "peers",
-            "--config",
-            str(path),
-        )
 
     async def in_step(self, *names: str) -> None:
         """Wait until it has sessions with these peers, and nothing to learn or to teach."""

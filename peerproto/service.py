@@ -8,7 +8,7 @@ from typing import Any, Final, Optional, Union, cast
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     UNIXClientEndpoint,
@@ -16,6 +16,7 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IListeningPort,
     IReactorTime,
@@ -40,6 +41,9 @@ from peerproto.tables.reception import disagreement
 
 EXPIRY_INTERVAL: Final = 0.2
 """Seconds between two looks for expired entries. What is read is never expired."""
+
+QUEUE_TIMEOUT: Final = 0.1
+"""Seconds in which an old process still accepts what waits in its queue, to close it."""
 
 ServerEndpoint = Union[IStreamServerEndpoint, str]
 ClientEndpoint = Union[IStreamClientEndpoint, str]
@@ -89,6 +93,7 @@ class StickTableService(Service):
         self._expect_old = expect_old
         self._chance = chance or random.Random()
         self._observers = list(observers)
+        self._stopping = False
         self._port: Optional[IListeningPort] = None
         self._flushing: Optional[IDelayedCall] = None
         self._expiring: Optional[IDelayedCall] = None
@@ -219,20 +224,22 @@ class StickTableService(Service):
             if call is not None and call.active():
                 call.cancel()
         self._flushing = self._expiring = None
-        return self._leave("this node stops")
+        closing = [self._stop_listening(), *self._hang_up("this node stops")]
+        return gatherResults(closing, consumeErrors=True)
 
-    def _leave(self, why: str) -> Deferred[Any]:
-        """Listen no more, call no more, and end all sessions."""
+    def _stop_listening(self) -> Deferred[Any]:
+        port, self._port = self._port, None
+        return maybeDeferred(port.stopListening) if port is not None else succeed(None)
+
+    def _hang_up(self, why: str) -> list[Deferred[Any]]:
+        """Call no more, and end all sessions."""
         closing: list[Deferred[Any]] = []
-        if self._port is not None:
-            closing.append(Deferred.fromCoroutine(_closed(self._port)))
-            self._port = None
         for peer in self.node.peers.values():
             if peer.caller is not None:
                 closing.append(peer.caller.stop())
             if peer.connection is not None:
                 peer.connection.close(why)
-        return gatherResults(closing, consumeErrors=True)
+        return closing
 
     def _way_to(self, address: Any) -> IStreamClientEndpoint:
         """From the address that we listen on to an endpoint that leads there."""
@@ -251,14 +258,16 @@ class StickTableService(Service):
         self._log.info("{peer} stops softly", peer=self.localpeer)
         address = self.address()
         self.resync.stop()
-        self._leave("it stops softly")
+        self._stopping = True
+        self._clock.callLater(QUEUE_TIMEOUT, self._stop_listening)
+        self._hang_up("it stops softly")
         if address is None:
             return succeed(False)
         return HandOver(self.node, self._clock, self._way_to(address)).start()
 
-    def accepting(self) -> AcceptingHandshake:
-        """A protocol for one connection that a peer made to us."""
-        return AcceptingHandshake(self.node, self._clock)
+    def accepting(self) -> Optional[AcceptingHandshake]:
+        """A protocol for one connection that a peer made to us; ``None`` to close it."""
+        return None if self._stopping else AcceptingHandshake(self.node, self._clock)
 
     def _listen(self) -> None:
         if self._bind is None:
@@ -267,7 +276,7 @@ class StickTableService(Service):
         if isinstance(endpoint, str):
             endpoint = serverFromString(self._reactor, endpoint)
         problems: list[Failure] = []
-        listening = endpoint.listen(_quiet(self.accepting))
+        listening = endpoint.listen(_QuietFactory(self.accepting))
         listening.addCallbacks(self._listening, problems.append)
         if problems:
             problems[0].raiseException()
@@ -280,7 +289,7 @@ class StickTableService(Service):
         def handshake() -> CallingHandshake:
             return CallingHandshake(self.node, self._clock, peer)
 
-        peer.caller = Caller(peer, endpoint, _quiet(handshake), self._clock, self._chance)
+        peer.caller = Caller(peer, endpoint, _QuietFactory(handshake), self._clock, self._chance)
         peer.caller.start()
 
     def _client(self, endpoint: ClientEndpoint) -> IStreamClientEndpoint:
@@ -323,14 +332,13 @@ class StickTableService(Service):
         self._expiring = self._clock.callLater(0 if more else EXPIRY_INTERVAL, self._expire)
 
 
-def _quiet(protocol: Callable[[], Protocol]) -> Any:
-    """A factory that does not log each start and stop."""
-    factory = Factory.forProtocol(protocol)
-    factory.noisy = False
-    return factory
+class _QuietFactory(Factory):
+    """A factory that does not log each start and stop, and may refuse a connection."""
 
+    noisy = False
 
-async def _closed(port: IListeningPort) -> None:
-    closing = port.stopListening()
-    if closing is not None:
-        await closing
+    def __init__(self, protocol: Callable[[], Optional[Protocol]]) -> None:
+        self._protocol = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> Optional[Protocol]:
+        return self._protocol()

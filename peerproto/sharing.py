@@ -7,15 +7,20 @@ place, as HAProxy does it, so that its path is never without a listener.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
-from typing import Any, Optional
+import struct
+from typing import Any, Final, Optional
 
 import attrs
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
 from zope.interface import implementer
+
+_log = Logger()
 
 
 @attrs.frozen
@@ -43,9 +48,11 @@ class SharingReactor:
         try:
             if not self._beside_old and port:
                 _bound(family, (interface, port), reuse_port=False).close()
-            return self._adopt(_bound(family, (interface, port), reuse_port=True), factory, backlog)
+            listening = _bound(family, (interface, port), reuse_port=True)
+            adopted = self._adopt(listening, factory, backlog)
         except OSError as problem:
             raise CannotListenError(interface, port, problem) from problem
+        return adopted
 
     def listenUNIX(
         self,
@@ -78,6 +85,8 @@ class SharingReactor:
     ) -> IListeningPort:
         listening.setblocking(False)
         listening.listen(backlog)
+        if self._beside_old and listening.family != socket.AF_UNIX:
+            _take_new_connections(listening)
         with listening:
             port: IListeningPort = self._reactor.adoptStreamPort(
                 listening.fileno(), listening.family, factory
@@ -96,6 +105,27 @@ def _bound(family: int, address: tuple[str, int], reuse_port: bool) -> socket.so
         bound.close()
         raise
     return bound
+
+
+_SO_ATTACH_REUSEPORT_CBPF: Final = 51
+_RETURN_CONSTANT: Final = 0x06
+
+
+def _take_new_connections(listening: socket.socket) -> None:
+    """Have the kernel give all new connections to this process, none to the old one.
+
+    A connection that waits in the queue of a socket when that is closed is lost. So
+    a program is attached to the sockets that share the port, which always chooses
+    the second: it stays ours until the old one is gone. Where that cannot be
+    done, a connection made in the very moment of the change may be reset.
+    """
+    choose_second = struct.pack("HBBI", _RETURN_CONSTANT, 0, 0, 1)
+    instructions = ctypes.create_string_buffer(choose_second)
+    program = struct.pack("HP", 1, ctypes.addressof(instructions))
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, program)
+    except OSError as problem:
+        _log.warn("connections may be reset while the old process ends: {why}", why=problem)
 
 
 def _answers(path: str) -> bool:

@@ -18,9 +18,13 @@ class Asked:
 
     peer: Peer
     asked: int = 0
+    expects: int = 0
 
     def ask_for_lesson(self) -> None:
         self.asked += 1
+
+    def expect_lesson(self) -> None:
+        self.expects += 1
 
 
 def session(name: str) -> Session:
@@ -109,6 +113,53 @@ class ResyncTests(SynchronousTestCase):
         self.resync.disconnected(self.a)
         self.assertTrue(self.resync.up_to_date)
         self.assertEqual(self.successResultOf(self.resync.when_up_to_date()), self.done[0])
+
+    def old_process(self) -> Session:
+        return cast(Session, Asked(Peer("us", local=True)))
+
+    def test_old_process(self) -> None:
+        """The old process is waited for, is not asked, and ends the resync when it finishes."""
+        self.resync.start(expect_old=True)
+        self.resync.connected(self.a)
+        self.clock.advance(4.9)
+        old = self.old_process()
+        self.resync.connected(old)
+        self.assertIs(self.resync.state, ResyncState.LEARNING_FROM_OLD)
+        self.assertEqual((asked(self.a), asked(old), cast(Asked, old).expects), (0, 0, 1))
+        self.clock.advance(3600)
+        self.resync.finished(old)
+        self.assertTrue(self.resync.up_to_date)
+
+    def test_no_old_process(self) -> None:
+        """After 5 s without an old process a remote peer is asked, or waited for."""
+        self.resync.start(expect_old=True)
+        self.resync.connected(self.a)
+        self.clock.advance(5)
+        self.assertIs(self.resync.state, ResyncState.LEARNING)
+        self.assertEqual(asked(self.a), 1)
+
+    def test_another_old_process(self) -> None:
+        """After partial, or a broken session, there are 5 s more for another one."""
+        self.resync.start(expect_old=True)
+        for end in (self.resync.partial, self.resync.disconnected):
+            self.clock.advance(4.9)
+            old = self.old_process()
+            self.resync.connected(old)
+            end(old)
+            self.assertIs(self.resync.state, ResyncState.EXPECTING_OLD)
+        self.resync.partial(old)
+        self.clock.advance(5)
+        self.assertIs(self.resync.state, ResyncState.WAITING)
+
+    def test_unexpected_old_process(self) -> None:
+        """Who calls under our name when nobody is expected is no teacher of ours."""
+        self.resync.start()
+        old = self.old_process()
+        self.resync.connected(old)
+        self.assertIs(self.resync.state, ResyncState.WAITING)
+        self.resync.finished(old)
+        self.resync.disconnected(old)
+        self.assertFalse(self.resync.up_to_date)
 
     def test_stop(self) -> None:
         """A stopped node leaves no timer."""

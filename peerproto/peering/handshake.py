@@ -124,7 +124,11 @@ class Handshake(LineReceiver):
         if self._binary is not None:
             self._binary.connectionLost(reason)
         elif not self._over:
-            self.trouble(f"the connection ended in the handshake: {reason.getErrorMessage()}")
+            self.hung_up(f"the connection ended in the handshake: {reason.getErrorMessage()}")
+
+    def hung_up(self, why: str) -> None:
+        """The peer ended the connection before a session."""
+        self.trouble(why)
 
     def close(self, why: str) -> None:
         """Close before there is a session."""
@@ -150,11 +154,18 @@ class AcceptingHandshake(Handshake):
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._silent = True
         self._steps = self._read_hello()
         next(self._steps)
 
     def take(self, line: bytes) -> None:
+        self._silent = False
         self._steps.send(line)
+
+    def hung_up(self, why: str) -> None:
+        # Port checks come, say nothing and go.
+        if not self._silent:
+            self.trouble(why)
 
     def _read_hello(self) -> Generator[None, bytes, None]:
         """The checks in HAProxy's order: each line as soon as it is there."""

@@ -44,6 +44,7 @@ class Node:
         self._ids: dict[str, int] = {}
         self._tell = tell
         self._wake_sessions = wake_sessions
+        self._newer: dict[str, set[bytes]] = {}
         self._batches: deque[Batch] = deque()
         self._telling = False
         for declaration in tables:
@@ -132,9 +133,22 @@ class Node:
 
     def changed(self, table: StickTable, keys: list[bytes], cause: Cause, now: int) -> None:
         """Tell observers, and let sessions send what was changed here."""
-        if cause is Cause.SET and self._wake_sessions is not None:
-            self._wake_sessions()
+        if cause is Cause.SET:
+            self.note_newer(table, keys)
+            if self._wake_sessions is not None:
+                self._wake_sessions()
         self.announce([Batch(table, cause, keys, now)], now)
+
+    def note_newer(self, table: StickTable, keys: Iterable[bytes]) -> None:
+        """While an old process has yet to teach us: what changed is newer than what it knows."""
+        if self.resync.taking_over:
+            self._newer.setdefault(table.name, set()).update(keys)
+        elif self._newer:
+            self._newer.clear()
+
+    def is_newer(self, table: StickTable) -> set[bytes]:
+        """The keys that the old process is not to overwrite."""
+        return self._newer.get(table.name, set())
 
     def announce(self, batches: list[Batch], now: int) -> None:
         """Tell observers, one batch after the other, even if they cause new ones."""

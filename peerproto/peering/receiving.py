@@ -112,7 +112,12 @@ class Receiver:
         if self._node.tables.get(current.table.name) is not current.table:
             return  # the table was removed here since it was defined
         self._peer.counters.rx_updates += len(updates)
+        if self._peer.local:
+            newer = self._node.is_newer(current.table)
+            updates = [update for update in updates if update[0] not in newer]
         taken = current.reception.take(updates, now)
+        if not self._peer.local:
+            self._node.note_newer(current.table, taken)
         self._batches.append(Batch(current.table, Cause.LEARNT, taken, now, self._peer.name))
 
     def take_batches(self) -> list[Batch]:

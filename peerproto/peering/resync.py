@@ -73,6 +73,11 @@ class Resync:
     def up_to_date(self) -> bool:
         return self.state is ResyncState.UP_TO_DATE
 
+    @property
+    def taking_over(self) -> bool:
+        """Whether an old process has yet to teach us what it knows."""
+        return self.state in (ResyncState.EXPECTING_OLD, ResyncState.LEARNING_FROM_OLD)
+
     def start(self, expect_old: bool = False) -> None:
         """Begin: with ``expect_old`` an old process of our name is about to call."""
         self._asked_in_vain.clear()

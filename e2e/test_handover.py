@@ -1,0 +1,294 @@
+"""A process is replaced by another one without losing an entry, and without a gap."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable
+
+import attrs
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
+
+from peerproto import StickTableService
+
+from .conftest import Mesh
+from .mesh import Entry, HAProxy, Node, Peerproto, converse, ended, get, pause, reactor, until
+
+ROUNDS = 20
+ENTRIES = 50_000
+TABLES = {
+    f"big{number}": f"type integer size 1m expire 1h store gpc0,gpc1,http_req_rate({number}0s)"
+    for number in (1, 2, 3, 4)
+}
+HAPROXY_TABLES = "\n".join(
+    f"backend {name}\n    stick-table {line} peers mesh" for name, line in TABLES.items()
+)
+LIVE = """
+backend live
+    stick-table type string len 32 size 1m expire 1h store http_req_cnt peers mesh
+"""
+LIVE_RULES = """\
+    http-request track-sc0 path table live
+    http-request return status 200
+"""
+
+
+async def endlessly(what: Callable[[int], Awaitable[None]], stop: list[bool]) -> int:
+    """Do something again and again until told to stop: how often."""
+    times = 0
+    while not stop:
+        await what(times)
+        times += 1
+        await pause(0.002)
+    return times
+
+
+@attrs.define
+class Door:
+    """Knocks at a port all the time."""
+
+    port: int
+    refused: int = 0
+
+    async def knock(self, _: int) -> None:
+        try:
+            (await converse(self.port)).hang_up()
+        except ConnectError:
+            self.refused += 1
+
+
+async def replace(mesh: Mesh, peer: Peerproto) -> int:
+    """Start a new process with --soft-finish: the old one's exit status."""
+    old = peer.process
+    assert old is not None
+    peer.start(mesh.nodes, "--soft-finish", str(old.pid))
+    status = await ended(old, "the old process")
+
+    async def has_it_all() -> bool:
+        return "resync=up_to_date (finished by peerproto)" in await peer.ask("show peers")
+
+    await until(has_it_all, "the new process has learnt from the old one")
+    return status
+
+
+@ensureDeferred
+async def test_soft_finish(mesh: Mesh) -> None:
+    """20 times in a row, under live updates: every key, its latest value, and no gap."""
+    haproxy = mesh.haproxy("lb1", tables=HAPROXY_TABLES + LIVE, frontend=LIVE_RULES)
+    peer = mesh.peerproto()
+    filler = Peerproto("filler", mesh.folder)
+    mesh.nodes.append(filler)
+    mesh.start(haproxy, peer)
+    await haproxy.up()
+    service = StickTableService(
+        "filler", {peer.name: f"tcp:127.0.0.1:{peer.port}"}, TABLES, reactor=reactor
+    )
+    for name in TABLES:
+        for key in range(ENTRIES):
+            service.table(name).set(key, gpc0=key, gpc1=key % 7)
+    service.startService()
+
+    async def filled() -> bool:
+        return (await peer.ask("show table")).count(f"used:{ENTRIES}") == 4
+
+    await until(filled, "peerproto has it all")
+    await service.stopService()
+    await peer.in_step("lb1")
+
+    stop: list[bool] = []
+    door = Door(peer.port)
+
+    async def visit(number: int) -> None:
+        assert await get(haproxy.web, f"/visitor{number % 100}") == 200
+
+    knocking = Deferred.fromCoroutine(endlessly(door.knock, stop))
+    visiting = Deferred.fromCoroutine(endlessly(visit, stop))
+    for number in range(ROUNDS):
+        assert await replace(mesh, peer) == 0, number
+        for name in TABLES:
+            table = await peer.table(name)
+            assert len(table) == ENTRIES
+            assert all(
+                (entry["gpc0"], entry["gpc1"]) == (int(key), int(key) % 7)
+                for key, entry in table.items()
+            ), name
+    stop.append(True)
+    visits, knocks = await visiting, await knocking
+    assert visits > 100 and knocks > 500
+    assert door.refused == 0, f"{door.refused} of {knocks} connections were refused"
+
+    async def agree() -> bool:
+        theirs, ours = await haproxy.table("live"), await peer.table("live")
+        assert counts(theirs) == counts(ours)
+        return sum(counts(ours).values()) == visits
+
+    await until(agree, "HAProxy's counters and ours agree")
+    assert "Traceback" not in peer.log.read_text()
+
+
+def counts(table: dict[str, Entry]) -> dict[str, int]:
+    return {key: int(entry["http_req_cnt"]) for key, entry in table.items()}
+
+
+@ensureDeferred
+async def test_nobody_takes_over(mesh: Mesh) -> None:
+    """Told to stop softly with no new process there, it gives up after 5 s, with status 1."""
+    peer = mesh.peerproto()
+    mesh.start()
+    await peer.in_step()
+    began = reactor.seconds()
+    assert await peer.stop(signal.SIGUSR1) == 1
+    assert 4.5 < reactor.seconds() - began < 15
+    assert "no new process took our tables over within 5 s" in peer.log.read_text()
+
+
+@ensureDeferred
+async def test_pid_file_and_old_process(mesh: Mesh) -> None:
+    """The pid file holds the process's id while it runs; a new one without an old one ends."""
+    peer = mesh.peerproto()
+    pid_file = mesh.folder / "pid"
+    peer.start([], "--pid-file", str(pid_file))
+    await peer.in_step()
+    assert peer.process is not None
+    old = peer.process
+    assert pid_file.read_text() == f"{old.pid}\n"
+    peer.start([], "--pid-file", str(pid_file), "--soft-finish", str(old.pid))
+    assert await ended(old, "the old process") == 0
+    await peer.in_step()
+    assert pid_file.read_text() == f"{peer.process.pid}\n"
+    await peer.stop()
+    assert not pid_file.exists()
+    peer.start([], "--soft-finish", str(old.pid))
+    assert peer.process is not None
+    assert await ended(peer.process, "a process without an old one") == 1
+    assert "No such process" in peer.log.read_text()
+
+
+@ensureDeferred
+async def test_from_haproxy(mesh: Mesh) -> None:
+    """A HAProxy whose name we take over teaches us when it is soft-stopped."""
+    await hand_over_across_kinds(mesh, old_is_haproxy=True)
+
+
+@ensureDeferred
+async def test_to_haproxy(mesh: Mesh) -> None:
+    """A HAProxy started under our name learns from us on SIGUSR1."""
+    await hand_over_across_kinds(mesh, old_is_haproxy=False)
+
+
+async def hand_over_across_kinds(mesh: Mesh, old_is_haproxy: bool) -> None:
+    haproxy = HAProxy("same", mesh.folder, tables=HAPROXY_TABLES)
+    peer = Peerproto("same", mesh.folder, port=haproxy.port, declared=declared())
+    # Two runtime sockets and logs, though one name.
+    haproxy.alias, peer.alias = "same-haproxy", "same-peerproto"
+    mesh.nodes += [haproxy, peer]
+    # HAProxy hands nothing over in a peers section that has no remote peer.
+    section: list[Node] = [haproxy, Node("absent", mesh.folder)]
+    old, new = (haproxy, peer) if old_is_haproxy else (peer, haproxy)
+    old.start(section)
+    await up(old)
+    if old is haproxy:
+        # One that does not count itself up to date hands nothing over.
+        await until(lambda: counts_itself_up_to_date(haproxy), "HAProxy is up to date")
+    for key in range(200):
+        await old.do(f"set table big1 key {key} data.gpc0 {key}")
+    assert old.process is not None
+    if new is peer:
+        peer.start(section, "--soft-finish", str(old.process.pid))
+    else:
+        haproxy.start(section)
+        await up(haproxy)
+        old.process.send_signal(signal.SIGUSR1)
+    status = await ended(old.process, "the old process")
+    assert status == 0
+
+    async def learnt() -> bool:
+        table = await new.table("big1")
+        return len(table) == 200 and all(entry["gpc0"] == int(key) for key, entry in table.items())
+
+    await until(learnt, "the new process has it all")
+
+
+async def counts_itself_up_to_date(haproxy: HAProxy) -> bool:
+    return bool(
+        re.search(r"flags=0x\w*[37bf] resync_timeout=<PAST>", await haproxy.ask("show peers"))
+    )
+
+
+def declared() -> str:
+    return "\n".join(f"{name} = {line}" for name, line in TABLES.items())
+
+
+async def up(node: HAProxy | Peerproto) -> None:
+    async def answers() -> str:
+        return await node.ask("show info")
+
+    await until(answers, f"{node.alias} starts")
+
+
+@ensureDeferred
+async def test_reload(mesh: Mesh) -> None:
+    """SIGHUP: peers and tables come and go, sessions that stay are not touched, and a bad
+    file changes nothing."""
+    haproxy, other, peer = mesh.haproxy("lb1"), mesh.haproxy("lb2"), mesh.peerproto()
+    haproxy.start(mesh.nodes)
+    other.start(mesh.nodes)
+    peer.declared = "mine = type ip size 1k store gpc0\nkept = type ip size 1k store gpc0"
+    peer.start([haproxy])
+    await haproxy.up()
+    await other.up()
+    await peer.in_step("lb1")
+    await peer.do("set table kept key 192.0.2.1 data.gpc0 3")
+    before = connections(await peer.ask("show peers lb1"))
+
+    async def reload(what: str, condition: Callable[[], Awaitable[bool]]) -> None:
+        assert peer.process is not None
+        peer.process.send_signal(signal.SIGHUP)
+        await until(condition, what)
+        assert connections(await peer.ask("show peers lb1")) == before, what
+
+    peer.declared = "more = type ip size 1k\nkept = type ip size 2k store gpc0,gpc1"
+    peer.configure([haproxy, other])
+
+    async def came() -> bool:
+        tables = await peer.ask("show table")
+        return "more," in tables and "mine," not in tables and "kept, type: ip, size:2048" in tables
+
+    await reload("tables come and go", came)
+    assert (await peer.table("kept"))["192.0.2.1"] == {
+        **(await peer.table("kept"))["192.0.2.1"],
+        "gpc0": 3,
+        "gpc1": 0,
+    }
+    await peer.in_step("lb1", "lb2")
+
+    peer.file.write_text("[node]\nnonsense\n")
+
+    async def refused() -> bool:
+        return "nothing is changed" in peer.log.read_text()
+
+    await reload("a bad file is logged", refused)
+    assert "id=lb2(remote,active)" in await peer.ask("show peers")
+
+    peer.configure([haproxy])
+
+    async def gone() -> bool:
+        return "id=lb2" not in await peer.ask("show peers")
+
+    await reload("a peer goes", gone)
+
+
+def connections(report: str) -> str:
+    return report.partition("new_conn=")[2].split()[0]
+
+
+@pytest.fixture(autouse=True)
+def no_process_stays(mesh: Mesh) -> object:
+    """Old processes are not in `Node.process` any more: they are ended here if a test fails."""
+    yield
+    subprocess.run(["pkill", "-f", str(mesh.folder)], check=False)
+    return None

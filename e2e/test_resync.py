@@ -1,0 +1,124 @@
+"""The choice of a teacher among real HAProxies, some of which fail in mid-lesson."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from pytest_twisted import ensureDeferred
+
+from peerproto import StickTableService
+
+from .conftest import Mesh
+from .mesh import HAProxy, Peerproto, free_port, pause, reactor, until
+
+ENTRIES = 400_000
+BIG = "type integer size 1m expire 1h store gpc0,gpc1,conn_rate(10s),http_req_rate(10s)"
+TABLES = f"backend big\n    stick-table {BIG} peers mesh\n"
+
+
+async def two_full_haproxies(mesh: Mesh) -> tuple[HAProxy, HAProxy, Peerproto]:
+    """Two HAProxies that have learnt the same 400,000 entries, and a peerproto not yet started."""
+    a, b = (mesh.haproxy(name, tables=TABLES, frontend="") for name in ("lb1", "lb2"))
+    peer = mesh.peerproto()
+    filler = Peerproto("filler", mesh.folder, port=free_port())
+    mesh.nodes.append(filler)
+    service = StickTableService(
+        "filler",
+        {node.name: f"tcp:127.0.0.1:{node.port}" for node in (a, b)},
+        {"big": BIG},
+        reactor=reactor,
+    )
+    table = service.table("big")
+    for key in range(ENTRIES):
+        table.set(key, gpc0=key)
+    service.startService()
+    mesh.start(a, b)
+    for haproxy in (a, b):
+        await haproxy.up()
+
+        async def is_full(haproxy: HAProxy = haproxy) -> bool:
+            return f"used:{ENTRIES}" in await haproxy.ask("show table")
+
+        await until(is_full, f"{haproxy.name} has {ENTRIES} entries")
+    await service.stopService()
+    await pause(6)  # both count themselves up to date by then
+    return a, b, peer
+
+
+async def teacher_in_mid_lesson(mesh: Mesh, peer: Peerproto) -> HAProxy:
+    """Wait until some of a lesson has come: the HAProxy that teaches."""
+
+    async def teacher() -> str:
+        size = re.search(r"# table: big,.*used:(\d+)", await peer.ask("show table"))
+        assert size and 0 < int(size[1]) < ENTRIES, size
+        found = re.search(r"id=(\w+)\(remote,active\).*PROCESSING", await peer.ask("show peers"))
+        assert found
+        return found[1]
+
+    name = await until(teacher, "a lesson has begun")
+    (found,) = (node for node in mesh.nodes if node.name == name)
+    assert isinstance(found, HAProxy)
+    return found
+
+
+async def learns_from_the_other(mesh: Mesh, how: signal.Signals) -> None:
+    a, b, peer = await two_full_haproxies(mesh)
+    peer.start(mesh.nodes)
+    first = await teacher_in_mid_lesson(mesh, peer)
+    second = b if first is a else a
+    assert first.process is not None
+    first.process.send_signal(how)
+
+    async def finished() -> bool:
+        return f"resync=up_to_date (finished by {second.name})" in await peer.ask("show peers")
+
+    await until(finished, f"{second.name} has taught it", 60)
+    assert f"used:{ENTRIES}" in await peer.ask("show table")
+    table = await peer.table("big")
+    assert all(entry["gpc0"] == int(key) for key, entry in table.items())
+    assert "ended in mid-lesson" in peer.log.read_text()
+
+
+@ensureDeferred
+async def test_teacher_is_killed(mesh: Mesh) -> None:
+    """The teacher is killed in mid-lesson: the other one is asked, and nothing is missing."""
+    await learns_from_the_other(mesh, signal.SIGKILL)
+
+
+@ensureDeferred
+async def test_teacher_is_frozen(mesh: Mesh) -> None:
+    """The teacher freezes in mid-lesson: it is dead after a while, and the other one is asked."""
+    await learns_from_the_other(mesh, signal.SIGSTOP)
+
+
+@ensureDeferred
+async def test_no_remote_peer(mesh: Mesh) -> None:
+    """With all remote peers gone, it is up to date after 5 s and not before; until then it
+    teaches with partial."""
+    peer = mesh.peerproto(declared=f"big = {BIG}")
+    mesh.haproxy("lb1")
+    began = reactor.seconds()
+    mesh.start(peer)
+
+    async def answers() -> str:
+        return await peer.ask("show peers")
+
+    assert "resync=waiting" in await until(answers, "it starts")
+    pupil = StickTableService(
+        "lb1", {peer.name: f"tcp:127.0.0.1:{peer.port}"}, {"big": BIG}, reactor=reactor
+    )
+    pupil.startService()
+    try:
+
+        async def was_taught() -> bool:
+            return pupil.peers[peer.name].counters.confirm == 1
+
+        await until(was_taught, "it teaches")
+        assert "is not up to date itself" in pupil.resync.reason
+        how = await pupil.when_up_to_date()
+        assert how == "no peer to learn from within 5 s"
+    finally:
+        await pupil.stopService()
+    await peer.in_step()
+    assert reactor.seconds() - began >= 5
