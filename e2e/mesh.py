@@ -63,6 +63,18 @@ async def until(
     raise AssertionError(f"{what}: not within {patience} s; the last result was {result!r}")
 
 
+async def endlessly(
+    what: Callable[[int], Awaitable[None]], stop: list[bool], every: float = 0.002
+) -> int:
+    """Do something again and again until ``stop`` has something in it: how often."""
+    times = 0
+    while not stop:
+        await what(times)
+        times += 1
+        await pause(every)
+    return times
+
+
 class Conversation(Protocol):
     """A connection that a test speaks on, byte for byte."""
 

@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectError
 from peerproto import StickTableService
 
 from .conftest import Mesh
-from .mesh import Entry, HAProxy, Node, Peerproto, converse, ended, get, pause, reactor, until
+from .mesh import Entry, HAProxy, Node, Peerproto, converse, ended, endlessly, get, reactor, until
 
 ROUNDS = 20
 ENTRIES = 50_000
@@ -35,16 +35,6 @@ LIVE_RULES = """\
     http-request track-sc0 path table live
     http-request return status 200
 """
-
-
-async def endlessly(what: Callable[[int], Awaitable[None]], stop: list[bool]) -> int:
-    """Do something again and again until told to stop: how often."""
-    times = 0
-    while not stop:
-        await what(times)
-        times += 1
-        await pause(0.002)
-    return times
 
 
 @attrs.define

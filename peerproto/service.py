@@ -315,9 +315,9 @@ class StickTableService(Service):
 
     def _flush(self) -> None:
         self._flushing = None
-        for peer in self.node.peers.values():
+        for peer in list(self.node.peers.values()):
             if peer.connection is not None:
-                peer.connection.flush()
+                peer.connection.flush_safely()
 
     def _expire(self) -> None:
         """Remove what has expired, a slice at a time."""

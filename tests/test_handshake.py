@@ -278,6 +278,30 @@ class SessionProtocolTests(HandshakeTestCase):
         self.assertTrue(self.transport.disconnected)
         self.assertIsNone(self.them.session)
 
+    def test_error_in_mid_lesson(self) -> None:
+        """A peer that errs while it is taught gets its error, and no more of the lesson."""
+        table = self.node.tables["rates"]
+        for number in range(20000):
+            table.set(number.to_bytes(4, "big"), {}, 0)
+        self.them.acked["rates"] = table.log.head
+        binary = self.begin()
+        binary.dataReceived(Control.RESYNC_REQUEST.encode())
+        binary.dataReceived(b"\xff\x00")
+        self.clock.advance(0)
+        self.assertTrue(self.transport.value().endswith(b"\x01\x00"))
+        self.assertLess(len(self.transport.value()), 40_000)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertIsNone(self.them.session)
+
+    def test_one_that_cannot_be_sent_to(self) -> None:
+        """A failure of ours in sending to one peer is logged, and ends that session alone."""
+        binary = self.begin()
+        self.node.tables["rates"].set(b"\0\0\0\1", {}, 0)
+        del self.node.tables["rates"].log._place
+        binary.flush_safely()
+        self.assertTrue(self.transport.disconnected)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
     def test_dead_peer(self) -> None:
         """A peer from which nothing comes is cut, and nothing is left on the clock."""
         self.begin()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Optional, Union
 
 import attrs
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
 from peerproto.peering.peer import Peer
@@ -41,6 +43,8 @@ class Node:
         self.learn_tables = learn_tables
         self.peers: dict[str, Peer] = {}
         self.tables: dict[str, StickTable] = {}
+        self.turns = Cooperator(scheduler=partial(resync.clock.callLater, 0))
+        """Shares the reactor among sessions with much to send, a few ms a turn."""
         self._ids: dict[str, int] = {}
         self._tell = tell
         self._wake_sessions = wake_sessions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Optional, cast
 
 from twisted.internet.interfaces import (
@@ -13,13 +13,15 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import CooperativeTask, TaskStopped
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from peerproto.peering.session import Session
 
-SLICE: Final = 32768
-"""Bytes drawn from a session in one turn of the reactor."""
+SLICE: Final = 8192
+"""Bytes drawn from a session at once: a ms or two of work."""
 
 LINGER: Final = 1.0
 """Seconds that a closed connection has to get rid of what was written."""
@@ -28,6 +30,8 @@ LINGER: Final = 1.0
 @implementer(IPushProducer)
 class SessionProtocol(Protocol):
     """Feeds a session, runs its timer, and writes at the transport's pace."""
+
+    _log = Logger()
 
     def __init__(
         self, session: Session, clock: IReactorTime, ended: Callable[[Session, str], None]
@@ -38,7 +42,7 @@ class SessionProtocol(Protocol):
         self._ended: Optional[Callable[[Session, str], None]] = ended
         self._paused = False
         self._alarm: Optional[IDelayedCall] = None
-        self._next_slice: Optional[IDelayedCall] = None
+        self._slices: Optional[CooperativeTask[Iterator[None]]] = None
         self._lingering: Optional[IDelayedCall] = None
 
     def now(self) -> int:
@@ -63,21 +67,48 @@ class SessionProtocol(Protocol):
     # -- writing ---------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what the session has to send; the rest later, if it is much."""
-        if self._ended is None or self._next_slice is not None:
+        """Write what the session has to send; the rest in turns with others, if it is much."""
+        if self._ended is None or self._slices is not None:
             return
-        if not self._paused and self.session.wants_to_send:
+        self._write_slice()
+        if self.session.over:
+            self.close("")
+        elif self._can_write:
+            slices = self.session.node.turns.cooperate(self._write_slices())
+            self._slices = slices
+            slices.whenDone().addErrback(self._failed)
+
+    def flush_safely(self) -> None:
+        """`flush`, when it is another's doing: what fails here is no fault of that one."""
+        try:
+            self.flush()
+        except Exception:
+            self._failed(Failure())
+
+    @property
+    def _can_write(self) -> bool:
+        return not self._paused and self.session.wants_to_send
+
+    def _write_slice(self) -> None:
+        if self._can_write:
             data = self.session.pull(SLICE, self.now())
             if data:
                 cast(ITCPTransport, self.transport).write(data)
+
+    def _write_slices(self) -> Iterator[None]:
+        while self._can_write:
+            self._write_slice()
+            yield
+        self._slices = None
         if self.session.over:
             self.close("")
-        elif not self._paused and self.session.wants_to_send:
-            self._next_slice = self._clock.callLater(0, self._flush_next)
 
-    def _flush_next(self) -> None:
-        self._next_slice = None
-        self.flush()
+    def _failed(self, reason: Failure) -> None:
+        """Something of ours went wrong in sending: this session ends, and no other."""
+        if not reason.check(TaskStopped):
+            self._log.failure("cannot send to peer {peer}", reason, peer=self.session.peer.name)
+            self._slices = None
+            self._abort()
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -113,10 +144,11 @@ class SessionProtocol(Protocol):
         self._finish("")
 
     def _finish(self, why: str) -> None:
-        for call in (self._alarm, self._next_slice):
-            if call is not None:
-                call.cancel()
-        self._alarm = self._next_slice = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._slices is not None:
+            self._slices.stop()
+        self._alarm = self._slices = None
         ended, self._ended = self._ended, None
         if ended is not None:
             self.session.closed(why)

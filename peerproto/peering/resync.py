@@ -59,7 +59,7 @@ class Resync:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, chance: Optional[random.Random] = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._chance = chance or random.Random()
         self._timer: Optional[IDelayedCall] = None
         self._connected: list[Session] = []
@@ -183,7 +183,7 @@ class Resync:
         self._log.info("resync: {state}: {reason}", state=state.value, reason=reason)
 
     def _start_timer(self, over: Callable[[], None]) -> None:
-        self._timer = self._clock.callLater(RESYNC_TIMEOUT, over)
+        self._timer = self.clock.callLater(RESYNC_TIMEOUT, over)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
