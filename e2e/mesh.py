@@ -262,6 +262,8 @@ class Peerproto(Node):
     """More lines for [node]."""
     declared: str = ""
     """Lines for [tables]."""
+    more: str = ""
+    """Further sections."""
 
     def start(self, peers: list[Node], *options: str) -> None:
         self.configure(peers)
@@ -291,6 +293,7 @@ runtime = unix:{self.runtime}:mode=600
 {lines}
 [tables]
 {self.declared}
+{self.more}
 """)
 
     async def in_step(self, *names: str) -> None:

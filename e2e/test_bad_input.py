@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
+from twisted.internet.error import ConnectError
 
 from peerproto.tables.declaration import Declaration
 from peerproto.wire import varint
@@ -107,6 +108,61 @@ async def test_hostile_peers(mesh: Mesh) -> None:
     answer_ = await peer.ask("show peers lb1")
     assert f"new_conn={new_connections} " in answer_, "the session with the HAProxy never ended"
     assert "Traceback" not in peer.log.read_text()
+
+
+@ensureDeferred
+async def test_flood(mesh: Mesh) -> None:
+    """Hundreds of connections that say nothing: they are cut, said once, and a HAProxy that
+    is in session, and one that calls meanwhile, notice nothing."""
+    haproxy, late, peer = mesh.haproxy("lb1"), mesh.haproxy("lb2"), mesh.peerproto()
+    peer.more = "[limits]\nhandshakes = 50\nconnections-per-address = 400\n"
+    mesh.start(haproxy, peer)
+    await haproxy.up()
+    await haproxy.do("set table t_never key 1 data.gpc0 1")
+    await peer.in_step("lb1")
+    flood = []
+    for _ in range(300):
+        try:
+            flood.append(await converse(peer.port))
+        except ConnectError:  # closed at once
+            continue
+    assert len(flood) >= 50
+    await untouched(mesh, peer, 2)
+    for conversation in flood:
+        assert await closed(conversation, "silence") == b""
+    mesh.start(late)
+    await late.up()
+    await peer.in_step("lb1", "lb2")
+    await untouched(mesh, peer, 3)
+    log = peer.log.read_text()
+    assert log.count("connections are closed at once: there are 50 open handshakes") == 1
+
+
+@ensureDeferred
+async def test_ten_thousand_tables(mesh: Mesh) -> None:
+    """A peer that defines 10,000 tables gets as many as the limit says; that is said once."""
+    haproxy, peer = mesh.haproxy("lb1"), mesh.peerproto()
+    mesh.nodes.append(Peerproto("mallory", mesh.folder))
+    peer.more = "[limits]\ntables-per-peer = 20\n"
+    mesh.start(haproxy, peer)
+    await haproxy.up()
+    await haproxy.do("set table t_never key 1 data.gpc0 1")
+    await peer.in_step("lb1")
+    mallory = await converse(peer.port)
+    mallory.send(HELLO)
+    for number in range(10_000):
+        table = Declaration.parse(f"m{number}", "type ip size 1k store gpc0")
+        mallory.send(table.definition(number).encode())
+    mallory.send(b"\x00\x04")
+
+    async def said() -> bool:
+        return "it defines more tables that are not shared" in await peer.ask("show peers mallory")
+
+    await until(said, "show peers says it")
+    assert (await peer.ask("show table")).count("# table: m") == 20
+    assert peer.log.read_text().count("it defines more tables") == 1
+    await untouched(mesh, peer, 2)
+    mallory.hang_up()
 
 
 def twist(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

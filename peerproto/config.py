@@ -18,7 +18,9 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from peerproto.limits import Limits
 from peerproto.tables.declaration import Declaration
+from peerproto.tables.units import entries
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.handshake import Hello
 
@@ -49,6 +51,7 @@ class Config:
     learn_tables: bool
     peers: dict[str, str]
     tables: tuple[Declaration, ...]
+    limits: Limits = attrs.field(factory=Limits)
 
     @classmethod
     def read(cls, path: str) -> Config:
@@ -123,6 +126,7 @@ class _Settings:
         self._node: dict[str, Any] = {}
         self._peers: dict[str, str] = {}
         self._tables: list[Declaration] = []
+        self._limits: dict[str, int] = {}
 
     def take(self, line: _Line) -> None:
         first = self._seen.setdefault((line.section, line.key), line.number)
@@ -145,6 +149,14 @@ class _Settings:
         except LocalProtocolError as problem:
             raise line.wrong(f"{problem.expected} ({problem.what})", str(problem.read)) from problem
 
+    def limit(self, line: _Line) -> None:
+        if line.key not in _LIMITS:
+            raise line.wrong(f"one of {', '.join(_LIMITS)} in [limits]")
+        try:
+            self._limits[_LIMITS[line.key]] = entries(line.value, line.key)
+        except LocalProtocolError as problem:
+            raise line.wrong(problem.expected) from problem
+
     def config(self) -> Config:
         localpeer = self._node.get("localpeer") or socket.gethostname()
         return Config(
@@ -154,6 +166,7 @@ class _Settings:
             self._node.get("learn-tables", True),
             {name: where for name, where in self._peers.items() if name != localpeer},
             tuple(self._tables),
+            Limits(**self._limits),
         )
 
 
@@ -256,8 +269,11 @@ _NODE_KEYS: Final[dict[str, Callable[[_Line], Any]]] = {
     "learn-tables": _yes_or_no,
 }
 
+_LIMITS: Final = {field.name.replace("_", "-"): field.name for field in attrs.fields(Limits)}
+
 _SECTIONS: Final[dict[str, Callable[[_Settings, _Line], None]]] = {
     "node": _Settings.node,
     "peers": _Settings.peer,
     "tables": _Settings.table,
+    "limits": _Settings.limit,
 }

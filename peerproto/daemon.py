@@ -53,6 +53,7 @@ class Daemon(MultiService):
             config.tables,
             serverFromString(sharing, config.bind),
             learn_tables=config.learn_tables,
+            limits=config.limits,
             expect_old=old_process is not None,
             reactor=reactor,
         )
@@ -115,7 +116,7 @@ class Daemon(MultiService):
         except (ConfigError, OSError) as problem:
             self._log.error("nothing is changed: {problem}", problem=problem)
             return
-        for name in ("localpeer", "bind", "runtime"):
+        for name in ("localpeer", "bind", "runtime", "limits"):
             value = getattr(self._config, name)
             if getattr(config, name) != value:
                 self._log.warn(

@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 
 from peerproto.handover import HandOver
 from peerproto.interfaces import ITableObserver
+from peerproto.limits import Limits
 from peerproto.peering.calling import Caller
 from peerproto.peering.handshake import AcceptingHandshake, CallingHandshake
 from peerproto.peering.node import Node
@@ -67,6 +68,7 @@ class StickTableService(Service):
         *,
         learn_tables: bool = True,
         expect_old: bool = False,
+        limits: Optional[Limits] = None,
         observers: Iterable[ITableObserver] = (),
         reactor: Any = None,
         chance: Optional[random.Random] = None,
@@ -79,6 +81,7 @@ class StickTableService(Service):
         :param bind: where to listen; ``None`` to call only.
         :param learn_tables: adopt tables that peers define and ``tables`` has not.
         :param expect_old: whether an old process of our name is about to hand over.
+        :param limits: what a hostile network may cost.
         :param reactor: the reactor, or a clock where nothing is bound or called.
         :param chance: for the waits and choices that are random.
         :raises LocalProtocolError: a table line that cannot be read.
@@ -98,7 +101,9 @@ class StickTableService(Service):
         self._flushing: Optional[IDelayedCall] = None
         self._expiring: Optional[IDelayedCall] = None
         self.resync = Resync(self._clock, self._chance)
-        self.node = Node(localpeer, self.resync, tables, learn_tables, self._tell, self._wake)
+        self.node = Node(
+            localpeer, self.resync, tables, learn_tables, limits, self._tell, self._wake
+        )
         self.node.peers[localpeer] = Peer(localpeer, local=True)
         self._endpoints: dict[str, ClientEndpoint] = {}
         for name, endpoint in peers.items():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.config import DEFAULT_BIND, Config, ConfigError
+from peerproto.limits import Limits
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.units import entries, milliseconds
 from peerproto.wire.errors import LocalProtocolError
@@ -61,6 +62,11 @@ class ConfigTests(SynchronousTestCase):
             Config(socket.gethostname(), DEFAULT_BIND, None, True, {}, ()),
         )
 
+    def test_limits(self) -> None:
+        """Limits have the names of `Limits`, and powers of 1024."""
+        config = Config.parse("x", "[limits]\nhandshakes = 7\nentries-per-table = 2m\n")
+        self.assertEqual(config.limits, Limits(handshakes=7, entries_per_table=2 << 20))
+
     def test_binds(self) -> None:
         """Hosts and ports become endpoints, for all addresses where none is given."""
         for value, expected in (
@@ -77,7 +83,7 @@ class ConfigTests(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """Each kind of mistake names file, line, what was read and what was expected."""
         for text, line, read, expected in (
-            ("[nodes]", 1, "[nodes]", "one of [node], [peers], [tables]"),
+            ("[nodes]", 1, "[nodes]", "one of [node], [peers], [tables], [limits]"),
             ("localpeer = x", 1, "localpeer = x", "a section first"),
             ("[node]\nlocalpeer", 2, "localpeer", "<key> = <value>"),
             ("[node]\nlocalpeer =", 2, "localpeer =", "<key> = <value>"),
@@ -94,6 +100,8 @@ class ConfigTests(SynchronousTestCase):
             ("[peers]\nlb1 = :10", 2, "lb1 = :10", "a host"),
             ("[peers]\nl b = a:1", 2, "l b = a:1", "without white space"),
             ("[peers]\nlb1 = a:1\n[node]\n[peers]\nlb1 = a:2", 5, "lb1 = a:2", "line 2 too"),
+            ("[limits]\nhandshake = 3", 2, "handshake = 3", "one of handshakes, connections-per"),
+            ("[limits]\nhandshakes = x", 2, "handshakes = x", "a number above 0"),
             ("[tables]\nt = type ip", 2, "no size", "size <number of entries>"),
             ("[tables]\nt = size 1k", 2, "no type", "type integer, ip"),
             ("[tables]\nt = type any size 1", 2, "type any", "one of integer, ip"),

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.limits import Limits
+from peerproto.peering.door import Door
 from peerproto.peering.handshake import AcceptingHandshake, CallingHandshake, Handshake
 from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
@@ -27,6 +30,8 @@ class HandshakeTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.address = IPv4Address("TCP", "192.0.2.1", 1)
+        self.protocols: list[Handshake] = []
         rates = Declaration.parse("rates", "type integer size 100k expire 10s store gpc0")
         self.node = Node("us", Resync(self.clock), (rates,))
         self.them = self.node.peers["them"] = Peer("them")
@@ -36,7 +41,8 @@ class HandshakeTestCase(SynchronousTestCase):
         self.clock.advance(5)
 
     def connect(self, protocol: Handshake) -> StringTransport:
-        transport = StringTransport()
+        transport = StringTransport(peerAddress=self.address)
+        self.protocols.append(protocol)
         protocol.makeConnection(transport)
         return transport
 
@@ -112,6 +118,41 @@ class AcceptingTests(HandshakeTestCase):
         self.clock.advance(0.1)
         self.assertTrue(transport.disconnected)
         self.assertEqual(transport.value(), b"")
+
+    def test_too_many_open_handshakes(self) -> None:
+        """Beyond the limit connections are closed at once, until handshakes end."""
+        self.limit(Limits(handshakes=3))
+        silent = [self.accept() for _ in range(3)]
+        refused = self.accept(HELLO)
+        self.assertTrue(refused.disconnected)
+        self.assertEqual(refused.value(), b"")
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(self.accept().disconnected)
+        self.assertFalse(any(one.disconnected for one in silent))
+        self.clock.advance(5)
+        self.assertTrue(all(one.disconnected for one in silent))
+        for protocol in self.protocols[:3]:
+            protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertTrue(self.accept(HELLO).value().startswith(b"200\n"))
+
+    def test_established_sessions_are_no_open_handshakes(self) -> None:
+        """A handshake that succeeded makes room for another one."""
+        self.limit(Limits(handshakes=1))
+        for _ in range(3):
+            self.assertTrue(self.accept(HELLO).value().startswith(b"200\n"))
+
+    def test_too_many_connections_from_an_address(self) -> None:
+        """One address cannot have all the connections; others still come in."""
+        self.limit(Limits(connections_per_address=2))
+        for _ in range(2):
+            self.assertFalse(self.accept().disconnected)
+        self.assertTrue(self.accept(HELLO).disconnected)
+        self.address = IPv4Address("TCP", "192.0.2.2", 1)
+        self.assertTrue(self.accept(HELLO).value().startswith(b"200\n"))
+
+    def limit(self, limits: Limits) -> None:
+        self.node.limits = limits
+        self.node.door = Door(limits)
 
     def test_newer_session_wins(self) -> None:
         """A peer that calls again gets a new session; the old one is closed."""

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.limits import Limits
 from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
 from peerproto.peering.resync import Resync
@@ -49,7 +50,7 @@ class SessionTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.batches: list[Batch] = []
         self.resync = Resync(self.clock)
-        self.node = Node("us", self.resync, (RATES,), True, self.batches.append)
+        self.node = Node("us", self.resync, (RATES,), tell=self.batches.append)
         self.peer = self.node.peers["them"] = Peer("them")
         self.rates = self.node.tables["rates"]
         self.session = self.connect()
@@ -193,6 +194,19 @@ class LearningTests(SessionTestCase):
         entry = table.get(key(number), 0)
         assert entry is not None
         return list(entry.as_dict().values())
+
+    def test_many_tables(self) -> None:
+        """A peer that defines very many tables is taken so many of, and told of once."""
+        self.node.limits = Limits(tables_per_peer=3)
+        for number in range(10_000):
+            table = Declaration.parse(f"t{number}", "type ip size 1k store gpc0")
+            self.session.receive(self.defined(table, number) + update(1, key(1), b"\x01"), 0)
+        self.assertEqual(list(self.node.tables), ["rates", "t0", "t1", "t2"])
+        self.assertLess(len(self.peer.differences), 5)
+        self.assertIn("t3 is not adopted: 3 of this", " ".join(self.peer.differences.values()))
+        self.assertIn("it defines more tables", self.peer.differences[""])
+        self.assertLess(len(self.session._receiver._defined), 10)
+        self.assertFalse(self.session.over)
 
     def test_refused_definition(self) -> None:
         """A definition that no table can be made of is ignored, with a word about it."""

@@ -20,7 +20,7 @@ from peerproto.tables.log import ChangeLog
 from peerproto.tables.rates import rate
 from peerproto.tables.reception import Reception, disagreement
 from peerproto.tables.stored import UNENDING
-from peerproto.tables.table import StickTable, TableFull
+from peerproto.tables.table import Quota, StickTable, TableFull
 from peerproto.wire import keys
 from peerproto.wire.datatypes import Frequency
 from peerproto.wire.errors import LocalProtocolError
@@ -177,6 +177,37 @@ class StickTableTests(SynchronousTestCase):
         self.assertEqual([timed.life(x) for x in (None, 3, 20000)], [10000, 3, 10000])
         unending = table_of("type integer size 10")
         self.assertEqual([unending.life(x) for x in (None, 3)], [UNENDING] * 2)
+
+
+class QuotaTests(SynchronousTestCase):
+    def test_shared_by_tables(self) -> None:
+        """Beyond what tables may hold together, each is as if it were full."""
+        quota = Quota(4)
+        one, other = (
+            StickTable(Declaration.parse(name, "type integer size 10 expire 10s"), quota=quota)
+            for name in ("one", "other")
+        )
+        for number in range(3):
+            one.set(key(number), {}, number)
+        other.set(key(9), {}, 0)
+        one.set(key(7), {}, 5000)
+        self.assertEqual({k for k, _ in one.scan()}, {key(1), key(2), key(7)})
+        self.assertEqual((quota.used, one.used, other.used), (4, 3, 1))
+        one.clear()
+        self.assertEqual(quota.used, 1)
+        other.expire(20000)
+        self.assertEqual(quota.used, 0)
+
+    def test_nothing_to_trash(self) -> None:
+        """A table that has nothing to give up refuses what is new."""
+        quota = Quota(1)
+        one, other = (
+            StickTable(Declaration.parse(name, "type integer size 10"), quota=quota)
+            for name in ("one", "other")
+        )
+        one.set(key(1), {}, 0)
+        self.assertRaises(TableFull, other.set, key(1), {}, 0)
+        self.assertEqual((other.refused, one.used), (1, 1))
 
 
 class TableModel(RuleBasedStateMachine):

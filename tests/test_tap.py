@@ -108,7 +108,7 @@ class ImportTests(SynchronousTestCase):
         above = {
             "wire": {"wire"},
             "tables": {"wire", "tables"},
-            "peering": {"wire", "tables", "peering"},
+            "peering": {"wire", "tables", "peering", "limits"},
             "runtime": {"wire", "tables", "peering", "runtime", "service", "sharedtable", ""},
         }
         root = Path(peerproto.__file__).parent

@@ -23,7 +23,6 @@ from peerproto.peering.protocol import SessionProtocol
 from peerproto.peering.session import Session
 from peerproto.wire.errors import RefusedHello, RemoteProtocolError
 from peerproto.wire.handshake import (
-    MAX_LINE,
     Hello,
     Status,
     check_remote,
@@ -42,11 +41,11 @@ class Handshake(LineReceiver):
     _log = Logger()
 
     delimiter = b"\n"
-    MAX_LENGTH = MAX_LINE
 
     def __init__(self, node: Node, clock: IReactorTime) -> None:
         self._node = node
         self._clock = clock
+        self.MAX_LENGTH = node.limits.line_length
         self._timer: Optional[IDelayedCall] = None
         self._binary: Optional[SessionProtocol] = None
         self._over = False
@@ -67,7 +66,7 @@ class Handshake(LineReceiver):
             RefusedHello(
                 "length of a line",
                 line[:40],
-                f"at most {MAX_LINE} bytes",
+                f"at most {self.MAX_LENGTH} bytes",
                 Status.PROTOCOL_ERROR,
             )
         )
@@ -153,10 +152,32 @@ class AcceptingHandshake(Handshake):
     """Answers the hello of a peer that called."""
 
     def connectionMade(self) -> None:
-        super().connectionMade()
         self._silent = True
+        self._address = getattr(cast(ITCPTransport, self.transport).getPeer(), "host", None)
+        self._entered = self._shaking = self._node.door.enter(self._address)
+        if not self._entered:
+            self._over = True
+            cast(ITCPTransport, self.transport).abortConnection()
+            return
+        super().connectionMade()
         self._steps = self._read_hello()
         next(self._steps)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._shaken()
+        if self._entered:
+            self._entered = False
+            self._node.door.leave(self._address)
+        super().connectionLost(reason)
+
+    def established(self, session: Session) -> None:
+        self._shaken()
+        super().established(session)
+
+    def _shaken(self) -> None:
+        if self._shaking:
+            self._shaking = False
+            self._node.door.shake_hands()
 
     def take(self, line: bytes) -> None:
         self._silent = False

@@ -11,12 +11,14 @@ import attrs
 from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 
+from peerproto.limits import Limits
+from peerproto.peering.door import Door
 from peerproto.peering.peer import Peer
 from peerproto.peering.resync import Resync
 from peerproto.tables.batch import Batch, Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.reception import disagreement
-from peerproto.tables.table import StickTable
+from peerproto.tables.table import Quota, StickTable
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import in_bit_order
 from peerproto.wire.messages import Definition, RefusedDefinition, TableDefinition
@@ -33,6 +35,7 @@ class Node:
         resync: Resync,
         tables: Iterable[Declaration] = (),
         learn_tables: bool = True,
+        limits: Optional[Limits] = None,
         tell: Optional[Callable[[Batch], None]] = None,
         wake_sessions: Optional[Callable[[], None]] = None,
     ) -> None:
@@ -41,11 +44,14 @@ class Node:
         self.localpeer = localpeer
         self.resync = resync
         self.learn_tables = learn_tables
+        self.limits = limits or Limits()
+        self.door = Door(self.limits)
         self.peers: dict[str, Peer] = {}
         self.tables: dict[str, StickTable] = {}
         self.turns = Cooperator(scheduler=partial(resync.clock.callLater, 0))
         """Shares the reactor among sessions with much to send, a few ms a turn."""
         self._ids: dict[str, int] = {}
+        self._quota = Quota(self.limits.entries)
         self._tell = tell
         self._wake_sessions = wake_sessions
         self._newer: dict[str, set[bytes]] = {}
@@ -60,13 +66,15 @@ class Node:
         """:raises LocalProtocolError: there is one of this name already."""
         if declaration.name in self.tables:
             raise LocalProtocolError("table", declaration.name, "a name that is not taken")
-        table = self.tables[declaration.name] = StickTable(declaration)
+        table = self.tables[declaration.name] = StickTable(declaration, quota=self._quota)
         self._ids.setdefault(table.name, len(self._ids) + 1)
         return table
 
     def remove_table(self, name: str) -> None:
         """Share this table no longer, if there is one; its number stays its own."""
-        self.tables.pop(name, None)
+        table = self.tables.pop(name, None)
+        if table is not None:
+            table.clear()
 
     def table_for(self, definition: Definition, peer: Peer) -> Optional[StickTable]:
         """The table that a peer's updates belong to after this definition.
@@ -77,12 +85,18 @@ class Node:
         """
         table = self._shared_table(definition, peer)
         if isinstance(table, str):
-            if peer.differences.get(definition.name) != table:
-                peer.differences[definition.name] = table
-                self._log.warn("peer {peer}: {why}", peer=peer.name, why=table)
+            self._note_difference(peer, definition.name, table)
             return None
         peer.differences.pop(definition.name, None)
         return table
+
+    def _note_difference(self, peer: Peer, name: str, why: str) -> None:
+        """Remember and log a reason once; of very many reasons, that there are more."""
+        if name not in peer.differences and len(peer.differences) >= self.limits.tables_per_peer:
+            name, why = "", "it defines more tables that are not shared"
+        if peer.differences.get(name) != why:
+            peer.differences[name] = why
+            self._log.warn("peer {peer}: {why}", peer=peer.name, why=why)
 
     def _shared_table(self, definition: Definition, peer: Peer) -> Union[StickTable, str]:
         """The table, or in words why there is none."""
@@ -95,8 +109,16 @@ class Node:
         if table is None:
             if not self.learn_tables:
                 return f"table {name} is not declared here, and learn-tables is off"
+            limit = self.limits.tables_per_peer
+            if (
+                sum(one.declaration.adopted_from == peer.name for one in self.tables.values())
+                >= limit
+            ):
+                return f"table {name} is not adopted: {limit} of this peer's tables are already"
             try:
-                declaration = Declaration.adopted(definition, peer.name)
+                declaration = Declaration.adopted(
+                    definition, peer.name, self.limits.entries_per_table
+                )
             except LocalProtocolError as problem:
                 return f"table {name} cannot be adopted: {problem}"
             self._log.info("table {table} adopted from peer {peer}", table=name, peer=peer.name)

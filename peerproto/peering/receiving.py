@@ -76,7 +76,8 @@ class Receiver:
     def define(self, definition: Definition, now: int) -> None:
         """The next updates are for this table."""
         self.store(now)
-        self._defined[definition.id] = definition
+        if len(self._defined) < 2 * self._node.limits.tables_per_peer:
+            self._defined[definition.id] = definition
         self._current = self._share(definition)
 
     def switch(self, table_id: int, now: int) -> None:

@@ -82,7 +82,7 @@ class Session:
         """Why the session is in ``ENDED``, in words."""
         self.call_soon = False
         """Whether the peer is to be called soon after the end (dead, or a collision)."""
-        self._frames = FrameBuffer()
+        self._frames = FrameBuffer(node.limits.message_length)
         self._receiver = Receiver(node, peer)
         self._urgent = bytearray()
         self._sender = Sender(node, timed=minor >= MINOR)

@@ -49,15 +49,19 @@ class Declaration:
         return _Line(name, line).declaration()
 
     @classmethod
-    def adopted(cls, definition: TableDefinition, peer: str) -> Declaration:
-        """The declaration of a table that only ``peer`` has defined.
+    def adopted(
+        cls, definition: TableDefinition, peer: str, size: Optional[int] = None
+    ) -> Declaration:
+        """The declaration of a table that only ``peer`` has defined; it tells no size.
 
         :raises LocalProtocolError: the definition leaves out periods.
         """
         for one in definition.layout.columns:
             if one.data_type.kind is Kind.FREQUENCY and not one.period:
                 raise LocalProtocolError(f"period of {one.name}", one.period, "a period in ms")
-        return cls(definition.name, definition.layout, definition.expire or 0, adopted_from=peer)
+        return cls(
+            definition.name, definition.layout, definition.expire or 0, size, adopted_from=peer
+        )
 
     def definition(self, table_id: int) -> TableDefinition:
         """The message that announces this table under ``table_id``."""

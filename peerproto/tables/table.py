@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
+import attrs
+
 from peerproto.tables import stored as head
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
@@ -31,11 +33,25 @@ class TableFull(LocalProtocolError):
     """The table is full, and declared with ``nopurge``."""
 
 
+@attrs.define
+class Quota:
+    """How many entries several tables may hold together, and how many they do."""
+
+    limit: int
+    used: int = 0
+
+
 class StickTable:
     """The entries of one table, and the log of what was changed here."""
 
-    def __init__(self, declaration: Declaration, log: Optional[ChangeLog] = None) -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        log: Optional[ChangeLog] = None,
+        quota: Optional[Quota] = None,
+    ) -> None:
         self.declaration = declaration
+        self._quota = Quota(NEVER) if quota is None else quota
         self.log = ChangeLog() if log is None else log
         self.used = 0
         """Number of entries, those included that are due to be removed."""
@@ -104,20 +120,20 @@ class StickTable:
         for new ones in a table that is full and declared with ``nopurge``.
         """
         parts, mask, pack = self._parts, self._mask, head.pack
-        size = self.declaration.size
         taken: list[bytes] = []
         fresh: list[bytes] = []
         shortest = UNENDING
         for key, life, record in updates:
             part = parts[hash(key) & mask]
             if key not in part:
-                if size is not None and self.used >= size:
+                if self._full:
                     self._wait_for_expiry(fresh, now, shortest)
                     fresh = []
-                    if not self._make_room(size):
+                    if not self._make_room():
                         self.refused += 1
                         continue
                 self.used += 1
+                self._quota.used += 1
                 fresh.append(key)
                 shortest = min(shortest, life)
             part[key] = pack(now, life) + record
@@ -167,6 +183,7 @@ class StickTable:
         if self._parts[hash(key) & self._mask].pop(key, None) is None:
             return False
         self.used -= 1
+        self._quota.used -= 1
         self.log.forget(key)
         return True
 
@@ -177,6 +194,7 @@ class StickTable:
         self._expiry.clear()
         self._due.clear()
         self.log.clear()
+        self._quota.used -= self.used
         cleared, self.used = self.used, 0
         return cleared
 
@@ -236,11 +254,16 @@ class StickTable:
         if fresh:
             self._expiry.add(fresh, NEVER if shortest == UNENDING else now + shortest)
 
-    def _make_room(self, size: int) -> bool:
+    @property
+    def _full(self) -> bool:
+        size = self.declaration.size
+        return (size is not None and self.used >= size) or self._quota.used >= self._quota.limit
+
+    def _make_room(self) -> bool:
         """Trash the entries that expire first, a 256th of the table at a time."""
         if self.declaration.nopurge:
             return False
-        wanted = (size >> 8) + 1
+        wanted = ((self.declaration.size or self.used) >> 8) + 1
         if self._due:
             self._expiry.add(self._due, 0)
             self._due = []
@@ -259,7 +282,7 @@ class StickTable:
                     self.trashed += 1
                     self._trashed_keys.append(key)
                     wanted -= 1
-        return self.used < size
+        return not self._full
 
     def _cell(self, name: str) -> Cell:
         cell = self.layout.cells.get(name)
