@@ -92,6 +92,11 @@ class Conversation(Protocol):
         transport: Any = self.transport
         transport.write(data)
 
+    def stop_reading(self) -> None:
+        """Leave everything that comes in the kernel's buffers."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+
     def hang_up(self) -> None:
         transport: Any = self.transport
         transport.abortConnection()

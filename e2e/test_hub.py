@@ -14,14 +14,17 @@ from zope.interface import implementer
 from peerproto import Batch, ITableObserver, StickTableService
 
 from .conftest import Mesh
-from .mesh import Node, Peerproto, endlessly, free_port, pause, reactor, until
+from .mesh import Node, Peerproto, converse, endlessly, free_port, pause, reactor, until
 
 PUPILS = 50
 ENTRIES = 5_000
 TABLES = {
-    f"t{number}": "type integer size 100k expire 1h store gpc0,http_req_rate(10s)"
+    f"t{number}": "type integer size 1m expire 1h store gpc0,http_req_rate(10s)"
     for number in (1, 2, 3, 4)
 }
+LARGE = 400_000
+"""Entries whose lesson does not fit the kernel's buffers."""
+
 LIVE = {"live": "type integer size 100k expire 1h store gpc0"}
 
 
@@ -110,3 +113,53 @@ async def test_fifty_lessons_at_once(mesh: Mesh) -> None:
     assert grown <= PUPILS * 65536, f"{grown / PUPILS:.0f} bytes a peer"
     print(f"{len(lags)} live updates, 99% within {lags[int(len(lags) * 0.99)] * 1000:.0f} ms;")
     print(f"{grown / PUPILS:.0f} bytes a peer; taught in {report['seconds']:.1f} s")
+
+
+@ensureDeferred
+async def test_slow_readers(mesh: Mesh) -> None:
+    """Peers that ask for a lesson and read none of it cost a bounded buffer each; one that is
+    silent as well is dead after a while; and the others notice nothing."""
+    readers = 20
+    haproxy = mesh.haproxy("lb1")
+    peer = mesh.peerproto(declared=f"t1 = {TABLES['t1']}")
+    names = [f"slow{number}" for number in range(readers)]
+    mesh.nodes += [Peerproto(name, mesh.folder, port=free_port()) for name in names]
+    mesh.start(haproxy, peer)
+    await haproxy.up()
+    await haproxy.do("set table t_never key 1 data.gpc0 1")
+    await peer.in_step("lb1")
+    filler = StickTableService(
+        "slow0", {peer.name: f"tcp:127.0.0.1:{peer.port}"}, {"t1": TABLES["t1"]}, reactor=reactor
+    )
+    for key in range(LARGE):
+        filler.table("t1").set(key, gpc0=key)
+    filler.startService()
+
+    async def full() -> bool:
+        return f"used:{LARGE}" in await peer.ask("show table")
+
+    await until(full, "it has something to teach")
+    await filler.stopService()
+    before = peak_memory(peer)
+    slow = []
+    for name in names:
+        conversation = await converse(peer.port)
+        conversation.stop_reading()
+        conversation.send(f"HAProxyS 2.1\npeerproto\n{name} 1 1\n".encode() + b"\x00\x00")
+        slow.append(conversation)
+    for number in range(2, 14):
+        for conversation in slow[1:]:
+            conversation.send(b"\x00\x04")
+        await peer.do(f"set table t_never key {number} data.gpc0 1")
+        await pause(1)
+
+        async def arrived(number: int = number) -> bool:
+            return len(await haproxy.table("t_never")) == number
+
+        await until(arrived, "a live update arrives at the HAProxy", 2)
+    report = await peer.ask("show peers")
+    assert "no_hbt=1 " in await peer.ask("show peers slow0")
+    assert report.count("state=teaching") == readers - 1
+    assert peak_memory(peer) - before <= readers * 128 * 1024
+    for conversation in slow:
+        conversation.hang_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any, Final, Optional, Union, cast
 
 from twisted.application.service import Service
@@ -288,7 +289,11 @@ class StickTableService(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        self._log.info("{peer} listens on {host}", peer=self.localpeer, host=port.getHost())
+        host = port.getHost()
+        self._log.info("{peer} listens on {host}", peer=self.localpeer, host=host)
+        address = getattr(host, "host", None)
+        if address is not None and not ip_address(address).is_loopback:
+            self._log.warn("{host} is open to whoever can reach it: there is no TLS", host=host)
 
     def _call(self, peer: Peer, endpoint: IStreamClientEndpoint) -> None:
         def handshake() -> CallingHandshake:

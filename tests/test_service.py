@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import random
+from typing import cast
 
+import attrs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -11,6 +14,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyClass
@@ -232,6 +236,26 @@ class MeshTests(SynchronousTestCase):
         self.assertEqual(witness.seen[-1], (Cause.TRASHED, ["192.0.2.1"]))
 
 
+@implementer(IStreamServerEndpoint, IListeningPort)
+@attrs.frozen
+class At:
+    """An endpoint, and a port, at an address."""
+
+    host: str
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        return succeed(cast(IListeningPort, self))
+
+    def startListening(self) -> None:
+        pass
+
+    def stopListening(self) -> None:
+        pass
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", self.host, 10000)
+
+
 class ServiceTests(SynchronousTestCase):
     def service(self) -> StickTableService:
         return StickTableService("app", tables=RATES, reactor=Clock(), chance=random.Random(1))
@@ -288,6 +312,16 @@ class ServiceTests(SynchronousTestCase):
         service = StickTableService("app", bind=Taken(), reactor=Clock())
         self.assertRaises(CannotListenError, service.startService)
         self.assertFalse(service.running)
+
+    def test_open_bind_is_logged(self) -> None:
+        """An address that others can reach is warned of, the loopback is not."""
+        for host, warned in (("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)):
+            with capturedLogs() as logs:
+                service = StickTableService("app", bind=At(host), reactor=Clock())
+                service.startService()
+                service.stopService()
+            said = [str(event.get("log_format")) for event in logs]
+            self.assertEqual(any("open to whoever" in one for one in said), warned, host)
 
     def test_up_to_date(self) -> None:
         """With nobody to learn from, it is up to date after 5 s, and says why."""
