@@ -2,6 +2,7 @@
 
 # The service
 from peerproto.interfaces import ITableObserver
+from peerproto.limits import Limits
 from peerproto.service import StickTableService
 from peerproto.sharedtable import SharedStickTable
 
@@ -34,6 +35,7 @@ __all__ = [
     "ITableObserver",
     "Key",
     "KeyType",
+    "Limits",
     "LocalProtocolError",
     "MalformedMessage",
     "OversizedMessage",
