@@ -269,6 +269,16 @@ class SessionProtocolTests(HandshakeTestCase):
         assert binary is not None
         return binary
 
+    def begin_long_lesson(self) -> SessionProtocol:
+        """The first slice of 20,000 entries is out, the others wait for their turns."""
+        table = self.node.tables["rates"]
+        for number in range(20000):
+            table.set(number.to_bytes(4, "big"), {}, 0)
+        self.them.acked["rates"] = table.log.head
+        binary = self.begin()
+        binary.dataReceived(Control.RESYNC_REQUEST.encode())
+        return binary
+
     def test_error_is_answered_and_closed(self) -> None:
         """A malformed message is answered with 1/0, and the connection closed."""
         self.begin()
@@ -281,12 +291,7 @@ class SessionProtocolTests(HandshakeTestCase):
 
     def test_backpressure(self) -> None:
         """A lesson stops while the transport is full, and goes on after; it is sent in slices."""
-        table = self.node.tables["rates"]
-        for number in range(20000):
-            table.set(number.to_bytes(4, "big"), {}, 0)
-        self.them.acked["rates"] = table.log.head
-        binary = self.begin()
-        binary.dataReceived(Control.RESYNC_REQUEST.encode())
+        binary = self.begin_long_lesson()
         binary.pauseProducing()
         sent = len(self.transport.value())
         self.assertTrue(0 < sent < 40_000)
@@ -321,12 +326,7 @@ class SessionProtocolTests(HandshakeTestCase):
 
     def test_error_in_mid_lesson(self) -> None:
         """A peer that errs while it is taught gets its error, and no more of the lesson."""
-        table = self.node.tables["rates"]
-        for number in range(20000):
-            table.set(number.to_bytes(4, "big"), {}, 0)
-        self.them.acked["rates"] = table.log.head
-        binary = self.begin()
-        binary.dataReceived(Control.RESYNC_REQUEST.encode())
+        binary = self.begin_long_lesson()
         binary.dataReceived(b"\xff\x00")
         self.clock.advance(0)
         self.assertTrue(self.transport.value().endswith(b"\x01\x00"))
