@@ -12,6 +12,9 @@ from twisted.python.failure import Failure
 
 from .mesh import reactor
 
+DELAY = 0.02
+"""Seconds that a segment waits: all alike, so that none overtakes another."""
+
 
 class _Side(Protocol):
     """One side of a carried connection."""
@@ -33,7 +36,7 @@ class _Side(Protocol):
             self.carry(data[: max(0, len(data) + self.left)])
             self.link.cut(self)
         else:
-            reactor.callLater(self.link.delay, self.carry, data)
+            reactor.callLater(DELAY, self.carry, data)
 
     def carry(self, data: bytes) -> None:
         if self.other is None:
@@ -65,11 +68,6 @@ class Link:
     calm: bool = False
     sides: list[_Side] = attrs.Factory(list)
     listening: Any = None
-
-    @property
-    def delay(self) -> float:
-        """Seconds that a segment waits; all alike for a while, so that none overtakes another."""
-        return 0.02
 
     @property
     def port(self) -> int:

@@ -12,10 +12,10 @@ from typing import Final, Optional
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from peerproto.peering.factory import QuietFactory
 from peerproto.peering.handshake import CallingHandshake
 from peerproto.peering.node import Node
 from peerproto.peering.session import Session
@@ -56,9 +56,7 @@ class HandOver:
 
     def _call(self) -> None:
         self._calling = None
-        factory = Factory.forProtocol(self._handshake)
-        factory.noisy = False
-        self._endpoint.connect(factory).addErrback(self._refused)
+        self._endpoint.connect(QuietFactory(self._handshake)).addErrback(self._refused)
 
     def _handshake(self) -> CallingHandshake:
         return _Teaching(self._node, self._clock, self._teaching, self._over)

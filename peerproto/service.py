@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, Final, Optional, Union, cast
 
@@ -17,14 +17,12 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IListeningPort,
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,6 +30,7 @@ from peerproto.handover import HandOver
 from peerproto.interfaces import ITableObserver
 from peerproto.limits import Limits
 from peerproto.peering.calling import Caller
+from peerproto.peering.factory import QuietFactory
 from peerproto.peering.handshake import AcceptingHandshake, CallingHandshake
 from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
@@ -282,7 +281,7 @@ class StickTableService(Service):
         if isinstance(endpoint, str):
             endpoint = serverFromString(self._reactor, endpoint)
         problems: list[Failure] = []
-        listening = endpoint.listen(_QuietFactory(self.accepting))
+        listening = endpoint.listen(QuietFactory(self.accepting))
         listening.addCallbacks(self._listening, problems.append)
         if problems:
             problems[0].raiseException()
@@ -299,7 +298,7 @@ class StickTableService(Service):
         def handshake() -> CallingHandshake:
             return CallingHandshake(self.node, self._clock, peer)
 
-        peer.caller = Caller(peer, endpoint, _QuietFactory(handshake), self._clock, self._chance)
+        peer.caller = Caller(peer, endpoint, QuietFactory(handshake), self._clock, self._chance)
         peer.caller.start()
 
     def _client(self, endpoint: ClientEndpoint) -> IStreamClientEndpoint:
@@ -340,15 +339,3 @@ class StickTableService(Service):
                 due = table.next_due()
                 more = more or (due is not None and due <= now)
         self._expiring = self._clock.callLater(0 if more else EXPIRY_INTERVAL, self._expire)
-
-
-class _QuietFactory(Factory):
-    """A factory that does not log each start and stop, and may refuse a connection."""
-
-    noisy = False
-
-    def __init__(self, protocol: Callable[[], Optional[Protocol]]) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, addr: IAddress | None) -> Optional[Protocol]:
-        return self._protocol()

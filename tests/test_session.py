@@ -208,6 +208,22 @@ class LearningTests(SessionTestCase):
         self.assertLess(len(self.session._receiver._defined), 10)
         self.assertFalse(self.session.over)
 
+    def test_defined_anew_where_none_is_remembered_any_more(self) -> None:
+        """The last definition under an id holds, however many there were."""
+        self.node.limits = Limits(tables_per_peer=1)
+        other = Declaration.parse("other", "type integer size 1k store gpc0")
+        self.session.receive(
+            self.defined(other, 1)
+            + self.defined(RATES, 2)
+            + self.defined(other, 3)
+            + self.defined(RATES, 1)
+            + self.defined(other, 3)
+            + TableSwitch(1).encode()
+            + update(1, key(1), b"\x01"),
+            0,
+        )
+        self.assertEqual((self.rates.used, self.node.tables["other"].used), (1, 0))
+
     def test_refused_definition(self) -> None:
         """A definition that no table can be made of is ignored, with a word about it."""
         payload = b"\x01\x03bad\x00\x04\x00"

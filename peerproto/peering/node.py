@@ -172,7 +172,7 @@ class Node:
         elif self._newer:
             self._newer.clear()
 
-    def is_newer(self, table: StickTable) -> set[bytes]:
+    def newer_than_old(self, table: StickTable) -> set[bytes]:
         """The keys that the old process is not to overwrite."""
         return self._newer.get(table.name, set())
 

@@ -76,7 +76,8 @@ class Receiver:
     def define(self, definition: Definition, now: int) -> None:
         """The next updates are for this table."""
         self.store(now)
-        if len(self._defined) < 2 * self._node.limits.tables_per_peer:
+        room = len(self._defined) < 2 * self._node.limits.tables_per_peer
+        if room or definition.id in self._defined:
             self._defined[definition.id] = definition
         self._current = self._share(definition)
 
@@ -114,7 +115,7 @@ class Receiver:
             return  # the table was removed here since it was defined
         self._peer.counters.rx_updates += len(updates)
         if self._peer.local:
-            newer = self._node.is_newer(current.table)
+            newer = self._node.newer_than_old(current.table)
             updates = [update for update in updates if update[0] not in newer]
         taken = current.reception.take(updates, now)
         if not self._peer.local:

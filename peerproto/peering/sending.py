@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from peerproto.peering.node import Node
 from peerproto.tables import stored as head
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
@@ -24,12 +23,11 @@ from peerproto.wire.messages import EntryUpdate
 class Sender:
     """What was said on this session so far, as far as encoding depends on it."""
 
-    def __init__(self, node: Node, timed: bool) -> None:
+    def __init__(self, timed: bool) -> None:
         self.now = 0
         """The time in ms that expiries and ages are reckoned to."""
         self.taught = 0
         """Entries in the current lesson so far."""
-        self._node = node
         self._timed = timed
         self._dictionary = SendingDictionary()
         self._announced: Optional[Declaration] = None

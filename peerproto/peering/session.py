@@ -85,7 +85,7 @@ class Session:
         self._frames = FrameBuffer(node.limits.message_length)
         self._receiver = Receiver(node, peer)
         self._urgent = bytearray()
-        self._sender = Sender(node, timed=minor >= MINOR)
+        self._sender = Sender(timed=minor >= MINOR)
         self._lesson: Optional[Iterator[bytes]] = None
         self._origins: list[tuple[SharedTable, int]] = []
         self._now = now
@@ -186,8 +186,9 @@ class Session:
     def teach(self) -> None:
         """Begin a lesson, or begin it again."""
         self.state = SessionState.TEACHING
-        self._origins = [(shared, shared.table.log.head) for shared in self.tables]
-        self._lesson = self._sender.lesson([(one.local_id, one.table) for one in self.tables])
+        tables = self.tables
+        self._origins = [(shared, shared.table.log.head) for shared in tables]
+        self._lesson = self._sender.lesson([(one.local_id, one.table) for one in tables])
 
     def _control(self, message: Control) -> None:
         if message is Control.RESYNC_REQUEST:

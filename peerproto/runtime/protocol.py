@@ -19,13 +19,14 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
     ITransport,
 )
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from peerproto.peering.factory import QuietFactory
 from peerproto.runtime.commands import Commands
 from peerproto.runtime.info import info_commands
 from peerproto.runtime.peers import peer_commands
@@ -167,6 +168,5 @@ def runtime_service(
 ) -> StreamServerEndpointService:
     """A service that answers runtime commands at ``endpoint``."""
     commands = runtime_commands(service)
-    factory = Factory.forProtocol(lambda: RuntimeProtocol(commands, clock))
-    factory.noisy = False
+    factory = QuietFactory(lambda: RuntimeProtocol(commands, clock))
     return StreamServerEndpointService(endpoint, factory)

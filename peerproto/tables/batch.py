@@ -27,11 +27,6 @@ class Cause(enum.Enum):
     CLEARED = "cleared"
     """They were removed here."""
 
-    @property
-    def removal(self) -> bool:
-        """Whether the entries are gone."""
-        return self in (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED)
-
 
 @attrs.frozen
 class Batch:

@@ -123,15 +123,18 @@ class StickTable:
         taken: list[bytes] = []
         fresh: list[bytes] = []
         shortest = UNENDING
+        room = self._room
         for key, life, record in updates:
             part = parts[hash(key) & mask]
             if key not in part:
-                if self._full:
+                if room <= 0:
                     self._wait_for_expiry(fresh, now, shortest)
                     fresh = []
                     if not self._make_room():
                         self.refused += 1
                         continue
+                    room = self._room
+                room -= 1
                 self.used += 1
                 self._quota.used += 1
                 fresh.append(key)
@@ -255,9 +258,11 @@ class StickTable:
             self._expiry.add(fresh, NEVER if shortest == UNENDING else now + shortest)
 
     @property
-    def _full(self) -> bool:
+    def _room(self) -> int:
+        """How many more entries fit in."""
+        left = self._quota.limit - self._quota.used
         size = self.declaration.size
-        return (size is not None and self.used >= size) or self._quota.used >= self._quota.limit
+        return left if size is None else min(left, size - self.used)
 
     def _make_room(self) -> bool:
         """Trash the entries that expire first, a 256th of the table at a time."""
@@ -282,7 +287,7 @@ class StickTable:
                     self.trashed += 1
                     self._trashed_keys.append(key)
                     wanted -= 1
-        return not self._full
+        return self._room > 0
 
     def _cell(self, name: str) -> Cell:
         cell = self.layout.cells.get(name)
