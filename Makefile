@@ -24,7 +24,7 @@ $(VENV)/run.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/test.stamp: $(BIN)/python setup.cfg pyproject.toml
-	$(INSTALL) '.[test,lint]'
+	$(INSTALL) '.[tls,test,lint]'
 	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools >= 65' wheel
 	@touch $@
 

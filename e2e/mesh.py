@@ -159,6 +159,9 @@ class Node:
     alias: str = attrs.Factory(lambda self: self.name, takes_self=True)
     """What its files are called."""
 
+    address: str = attrs.Factory(lambda self: f"127.0.0.1:{self.port}", takes_self=True)
+    """Where peers reach it: host and port, or the path of a UNIX socket."""
+
     @property
     def runtime(self) -> Path:
         return self.folder / f"{self.alias}.sock"
@@ -214,6 +217,10 @@ class HAProxy(Node):
     frontend: str = ""
     web: int = attrs.Factory(free_port)
     origin: int = attrs.Factory(free_port)
+    tls: str = ""
+    """What follows ``ssl`` where it listens, if peers speak TLS."""
+    calling_tls: str = ""
+    """What follows it where this calls, if that differs."""
 
     def start(self, peers: list[Node]) -> None:
         path = self.folder / f"{self.alias}.cfg"
@@ -223,7 +230,6 @@ class HAProxy(Node):
         self.spawn(executable, "-db", "-f", str(path))
 
     def configuration(self, peers: list[Node]) -> str:
-        lines = "\n".join(f"    peer {peer.name} 127.0.0.1:{peer.port}" for peer in peers)
         return f"""\
 global
     localpeer {self.name}
@@ -234,7 +240,7 @@ defaults
     timeout client 10s
     timeout server 10s
 peers mesh
-{lines}
+{self.peer_lines(peers)}
     table inpeers type integer size 1k expire 1h store gpt0,gpc0,gpc1
 {self.tables.format(origin=self.origin)}
 frontend web
@@ -244,6 +250,20 @@ frontend origin
     bind 127.0.0.1:{self.origin}
     http-request return status 200
 """
+
+    def peer_lines(self, peers: list[Node]) -> str:
+        """How the peers are reached, this one included."""
+        if not self.tls:
+            return "\n".join(f"    peer {peer.name} {peer.address}" for peer in peers)
+        remote = [peer for peer in peers if peer.name != self.name]
+        return "\n".join(
+            [
+                f"    bind {self.address} ssl {self.tls}",
+                f"    default-server ssl {self.calling_tls or self.tls}",
+                f"    server {self.name}",
+                *(f"    server {peer.name} {peer.address}" for peer in remote),
+            ]
+        )
 
     async def up(self) -> None:
         """Wait until it answers."""
@@ -287,11 +307,11 @@ class Peerproto(Node):
 
     def configure(self, peers: list[Node]) -> None:
         """Write the configuration file."""
-        lines = "\n".join(f"{peer.name} = 127.0.0.1:{peer.port}" for peer in peers)
+        lines = "\n".join(f"{peer.name} = {peer.address}" for peer in peers)
         self.file.write_text(f"""\
 [node]
 localpeer = {self.name}
-bind = 127.0.0.1:{self.port}
+bind = {self.address}
 runtime = unix:{self.runtime}:mode=600
 {self.settings}
 [peers]

@@ -5,24 +5,21 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Optional
+from typing import TYPE_CHECKING, Any, Final, Optional, TypeVar
 
 import attrs
-from twisted.internet import endpoints
-from twisted.internet.interfaces import (
-    IHostnameResolver,
-    IReactorPluggableNameResolver,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
+from peerproto.addresses import client_endpoint, server_endpoint
 from peerproto.limits import Limits
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.units import entries
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.handshake import Hello
+
+if TYPE_CHECKING:
+    from peerproto.peering.tls import Credentials
+
+T = TypeVar("T")
 
 DEFAULT_BIND: Final = "tcp:10000:interface=127.0.0.1"
 """Where to listen when the file does not say: for this machine only."""
@@ -52,6 +49,8 @@ class Config:
     peers: dict[str, str]
     tables: tuple[Declaration, ...]
     limits: Limits = attrs.field(factory=Limits)
+    credentials: Optional[Credentials] = None
+    """What [tls] names, read from its files."""
 
     @classmethod
     def read(cls, path: str) -> Config:
@@ -71,13 +70,16 @@ class Config:
         """
         settings = _Settings(path)
         for line in _lines(path, text):
-            settings.take(line)
+            if line.key:
+                settings.take(line)
+            else:
+                settings.begin(line)
         return settings.config()
 
 
 @attrs.frozen
 class _Line:
-    """``key = value`` in a section."""
+    """``key = value`` in a section; without both, the heading of one."""
 
     path: str
     number: int
@@ -88,6 +90,25 @@ class _Line:
     def wrong(self, expected: str, read: Optional[str] = None) -> ConfigError:
         read = f"{self.key} = {self.value}" if read is None else read
         return ConfigError(self.path, self.number, read, expected)
+
+    def read_with(self, read: Callable[[str], T]) -> T:
+        """What ``read`` makes of the value.
+
+        :raises ConfigError: it raised `LocalProtocolError`.
+        """
+        try:
+            return read(self.value)
+        except LocalProtocolError as problem:
+            raise self.wrong(problem.expected) from problem
+
+    def choose(self, *words: str) -> str:
+        """The value, one of these.
+
+        :raises ConfigError: it is none of them.
+        """
+        if self.value not in words:
+            raise self.wrong(" or ".join(words))
+        return self.value
 
 
 _SECTION = re.compile(r"\[\s*([^\]]*?)\s*\]")
@@ -104,6 +125,7 @@ def _lines(path: str, text: str) -> Iterator[_Line]:
             section = heading[1]
             if section not in _SECTIONS:
                 raise ConfigError(path, number, line, f"one of {_headings()}")
+            yield _Line(path, number, section, "", "")
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if section is None:
@@ -122,14 +144,19 @@ class _Settings:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen: dict[tuple[str, str], int] = {}
+        self._headings: dict[str, _Line] = {}
+        self._lines: dict[tuple[str, str], _Line] = {}
         self._node: dict[str, Any] = {}
         self._peers: dict[str, str] = {}
         self._tables: list[Declaration] = []
         self._limits: dict[str, int] = {}
+        self._tls: dict[str, Any] = {}
+
+    def begin(self, heading: _Line) -> None:
+        self._headings.setdefault(heading.section, heading)
 
     def take(self, line: _Line) -> None:
-        first = self._seen.setdefault((line.section, line.key), line.number)
+        first = self._lines.setdefault((line.section, line.key), line).number
         if first != line.number:
             raise line.wrong(f"{line.key} once in [{line.section}]: it is in line {first} too")
         _SECTIONS[line.section](self, line)
@@ -141,7 +168,7 @@ class _Settings:
         self._node[line.key] = read(line)
 
     def peer(self, line: _Line) -> None:
-        self._peers[_peer_name(line, line.key)] = _client_endpoint(line)
+        self._peers[_peer_name(line, line.key)] = line.read_with(client_endpoint)
 
     def table(self, line: _Line) -> None:
         try:
@@ -152,10 +179,39 @@ class _Settings:
     def limit(self, line: _Line) -> None:
         if line.key not in _LIMITS:
             raise line.wrong(f"one of {', '.join(_LIMITS)} in [limits]")
+        self._limits[_LIMITS[line.key]] = line.read_with(entries)
+
+    def tls(self, line: _Line) -> None:
+        read = _TLS_KEYS.get(line.key)
+        if read is None:
+            raise line.wrong(f"one of {', '.join(_TLS_KEYS)} in [tls]")
+        self._tls[line.key.replace("-", "_")] = read(line)
+
+    def credentials(self) -> Optional[Credentials]:
+        """What the files in [tls] have.
+
+        :raises ConfigError: they cannot be read, or one is missing.
+        """
+        heading = self._headings.get("tls")
+        if heading is None:
+            return None
+        lines = {line.key: line for line in self._lines.values() if line.section == "tls"}
+        if "certificate" not in lines:
+            raise heading.wrong("certificate = <file> in it", "[tls]")
+        for line in self._lines.values():
+            kind = line.value.partition(":")[0]
+            if line.section in ("node", "peers") and line.key != "runtime" and kind in _TLS_KINDS:
+                raise line.wrong("an address without TLS of its own, since [tls] adds it")
         try:
-            self._limits[_LIMITS[line.key]] = entries(line.value, line.key)
+            from peerproto.peering.tls import Credentials
+        except ImportError as problem:
+            raise heading.wrong(f"the packages of peerproto[tls] ({problem})", "[tls]") from problem
+        try:
+            return Credentials.load(**self._tls)
         except LocalProtocolError as problem:
-            raise line.wrong(problem.expected) from problem
+            line = lines.get(problem.what, heading)
+            read = None if line.key else f"[tls] without {problem.what}"
+            raise line.wrong(problem.expected, read) from problem
 
     def config(self) -> Config:
         localpeer = self._node.get("localpeer") or socket.gethostname()
@@ -167,6 +223,7 @@ class _Settings:
             {name: where for name, where in self._peers.items() if name != localpeer},
             tuple(self._tables),
             Limits(**self._limits),
+            self.credentials(),
         )
 
 
@@ -183,83 +240,15 @@ def _localpeer(line: _Line) -> str:
 
 
 def _yes_or_no(line: _Line) -> bool:
-    if line.value not in ("yes", "no"):
-        raise line.wrong("yes or no")
-    return line.value == "yes"
+    return line.choose("yes", "no") == "yes"
 
 
-_HOST_AND_PORT = re.compile(r"(\*|\[[0-9A-Fa-f:.]+\]|[^:\s/\[\]]*):(\d{1,5})")
-
-
-def _host_and_port(line: _Line) -> Optional[tuple[str, int]]:
-    """``host:port``, or ``None`` if it is an endpoint description."""
-    match = _HOST_AND_PORT.fullmatch(line.value)
-    if match is None or match[1] in ("tcp", "tcp6"):
-        return None
-    if not 0 < int(match[2]) < 65536:
-        raise line.wrong("a port from 1 to 65535")
-    return match[1].strip("[]"), int(match[2])
-
-
-def _quoted(host: str) -> str:
-    """A host as it stands in an endpoint description, where colons separate."""
-    return host.replace("\\", "\\\\").replace(":", "\\:")
-
-
-@implementer(IReactorPluggableNameResolver)
-class _NoReactor:
-    """Stands where endpoints keep the reactor that they will use, in a mere check."""
-
-    nameResolver = None
-
-    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        raise NotImplementedError("endpoints are only made here, not used")
+def _file(line: _Line) -> str:
+    return line.value
 
 
 def _server_endpoint(line: _Line) -> str:
-    place = _host_and_port(line)
-    if place is not None:
-        host, port = place
-        kind = "tcp6" if ":" in host else "tcp"
-        interface = "" if host in ("", "*") else f":interface={_quoted(host)}"
-        return f"{kind}:{port}{interface}"
-    if line.value.startswith("/"):
-        return f"unix:{_quoted(line.value)}"
-    _check(
-        line,
-        lambda: verifyObject(
-            IStreamServerEndpoint, endpoints.serverFromString(_NoReactor(), line.value)
-        ),
-        "a Twisted server endpoint (tcp:10000, unix:/path), host:port or /path",
-    )
-    return line.value
-
-
-def _client_endpoint(line: _Line) -> str:
-    place = _host_and_port(line)
-    if place is not None:
-        host, port = place
-        if host in ("", "*"):
-            raise line.wrong("a host before the port")
-        return f"tcp:{_quoted(host)}:{port}"
-    if line.value.startswith("/"):
-        return f"unix:{_quoted(line.value)}"
-    _check(
-        line,
-        lambda: verifyObject(
-            IStreamClientEndpoint, endpoints.clientFromString(_NoReactor(), line.value)
-        ),
-        "a Twisted client endpoint (tcp:192.0.2.1:10000, unix:/path), host:port or /path",
-    )
-    return line.value
-
-
-def _check(line: _Line, make: Callable[[], object], expected: str) -> None:
-    """Twisted's parsers say what is wrong in many ways; we say what would be right."""
-    try:
-        make()
-    except Exception as problem:
-        raise line.wrong(expected) from problem
+    return line.read_with(server_endpoint)
 
 
 _NODE_KEYS: Final[dict[str, Callable[[_Line], Any]]] = {
@@ -269,6 +258,17 @@ _NODE_KEYS: Final[dict[str, Callable[[_Line], Any]]] = {
     "learn-tables": _yes_or_no,
 }
 
+_TLS_KEYS: Final[dict[str, Callable[[_Line], Any]]] = {
+    "certificate": _file,
+    "key": _file,
+    "ca-file": _file,
+    "verify": lambda line: line.choose("required", "none") == "required",
+    "verify-name": _yes_or_no,
+}
+
+_TLS_KINDS: Final = ("ssl", "tls")
+"""Endpoints that speak TLS of their own."""
+
 _LIMITS: Final = {field.name.replace("_", "-"): field.name for field in attrs.fields(Limits)}
 
 _SECTIONS: Final[dict[str, Callable[[_Settings, _Line], None]]] = {
@@ -276,4 +276,5 @@ _SECTIONS: Final[dict[str, Callable[[_Settings, _Line], None]]] = {
     "peers": _Settings.peer,
     "tables": _Settings.table,
     "limits": _Settings.limit,
+    "tls": _Settings.tls,
 }

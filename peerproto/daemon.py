@@ -54,6 +54,7 @@ class Daemon(MultiService):
             serverFromString(sharing, config.bind),
             learn_tables=config.learn_tables,
             limits=config.limits,
+            credentials=config.credentials,
             expect_old=old_process is not None,
             reactor=reactor,
         )
@@ -123,6 +124,11 @@ class Daemon(MultiService):
                     "{name} changes with a restart only: it stays {value}", name=name, value=value
                 )
                 config = attrs.evolve(config, **{name: value})
+        if (config.credentials is None) != (self._config.credentials is None):
+            self._log.warn("[tls] comes and goes with a restart only: it stays as it was")
+            config = attrs.evolve(config, credentials=self._config.credentials)
+        if config.credentials is not None:
+            self.stick_tables.use_credentials(config.credentials)
         self._take_peers(config)
         self._take_tables(config)
         self._config = config

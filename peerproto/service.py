@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import Any, Final, Optional, Union, cast
+from typing import TYPE_CHECKING, Any, Final, Optional, Union, cast
 
 from twisted.application.service import Service
 from twisted.internet.address import UNIXAddress
@@ -19,6 +19,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
+    IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
@@ -39,6 +40,9 @@ from peerproto.sharedtable import SharedStickTable
 from peerproto.tables.batch import Batch, Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.reception import disagreement
+
+if TYPE_CHECKING:
+    from peerproto.peering.tls import Credentials
 
 EXPIRY_INTERVAL: Final = 0.2
 """Seconds between two looks for expired entries. What is read is never expired."""
@@ -69,6 +73,7 @@ class StickTableService(Service):
         learn_tables: bool = True,
         expect_old: bool = False,
         limits: Optional[Limits] = None,
+        credentials: Optional[Credentials] = None,
         observers: Iterable[ITableObserver] = (),
         reactor: Any = None,
         chance: Optional[random.Random] = None,
@@ -82,6 +87,7 @@ class StickTableService(Service):
         :param learn_tables: adopt tables that peers define and ``tables`` has not.
         :param expect_old: whether an old process of our name is about to hand over.
         :param limits: what a hostile network may cost.
+        :param credentials: for TLS with all peers, but those on UNIX sockets.
         :param reactor: the reactor, or a clock where nothing is bound or called.
         :param chance: for the waits and choices that are random.
         :raises LocalProtocolError: a table line that cannot be read.
@@ -104,6 +110,7 @@ class StickTableService(Service):
         self.node = Node(
             localpeer, self.resync, tables, learn_tables, limits, self._tell, self._wake
         )
+        self.node.credentials = credentials
         self.node.peers[localpeer] = Peer(localpeer, local=True)
         self._endpoints: dict[str, ClientEndpoint] = {}
         for name, endpoint in peers.items():
@@ -246,12 +253,16 @@ class StickTableService(Service):
                 peer.connection.close(why)
         return closing
 
+    def use_credentials(self, credentials: Credentials) -> None:
+        """From the next connection on, use these, on a service that was made with others."""
+        self.node.credentials = credentials
+
     def _way_to(self, address: Any) -> IStreamClientEndpoint:
         """From the address that we listen on to an endpoint that leads there."""
         if isinstance(address, UNIXAddress):
             return UNIXClientEndpoint(self._reactor, address.name)
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-        return HostnameEndpoint(self._reactor, host, address.port)
+        return self._client(HostnameEndpoint(self._reactor, host, address.port))
 
     def stop_softly(self) -> Deferred[bool]:
         """Hand over to a new process of our name, which listens at our address by now.
@@ -281,7 +292,12 @@ class StickTableService(Service):
         if isinstance(endpoint, str):
             endpoint = serverFromString(self._reactor, endpoint)
         problems: list[Failure] = []
-        listening = endpoint.listen(QuietFactory(self.accepting))
+        factory: IProtocolFactory = QuietFactory(self.accepting)
+        if self.node.credentials is not None:
+            from peerproto.peering.tls import TLSFactory
+
+            factory = TLSFactory(factory, self._credentials, self._clock)
+        listening = endpoint.listen(factory)
         listening.addCallbacks(self._listening, problems.append)
         if problems:
             problems[0].raiseException()
@@ -292,7 +308,17 @@ class StickTableService(Service):
         self._log.info("{peer} listens on {host}", peer=self.localpeer, host=host)
         address = getattr(host, "host", None)
         if address is not None and not ip_address(address).is_loopback:
+            self._warn_of_open(host)
+
+    def _warn_of_open(self, host: Any) -> None:
+        credentials = self.node.credentials
+        if credentials is None:
             self._log.warn("{host} is open to whoever can reach it: there is no TLS", host=host)
+        elif not credentials.verify:
+            self._log.warn("{host} is open to whoever can reach it: verify = none", host=host)
+
+    def _credentials(self) -> Credentials:
+        return cast("Credentials", self.node.credentials)
 
     def _call(self, peer: Peer, endpoint: IStreamClientEndpoint) -> None:
         def handshake() -> CallingHandshake:
@@ -303,8 +329,12 @@ class StickTableService(Service):
 
     def _client(self, endpoint: ClientEndpoint) -> IStreamClientEndpoint:
         if isinstance(endpoint, str):
-            endpoint = clientFromString(self._reactor, endpoint)
-        return cast(IStreamClientEndpoint, endpoint)
+            endpoint = cast(IStreamClientEndpoint, clientFromString(self._reactor, endpoint))
+        if self.node.credentials is not None:
+            from peerproto.peering.tls import TLSClientEndpoint
+
+            endpoint = TLSClientEndpoint(endpoint, self._credentials, self._clock)
+        return endpoint
 
     # -- what goes on ----------------------------------------------------
 

@@ -82,6 +82,7 @@ class ImportTests(SynchronousTestCase):
             "peerproto",
             "peerproto.tap",
             "peerproto.testing",
+            "peerproto.peering.tls",
             "peerproto.runtime.protocol",
             "twisted.plugins.peerproto_plugin",
         ):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Optional
+from typing import Final, Optional
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from peerproto.limits import Limits
+
+REMEMBERED: Final = 1000
+"""Reasons to turn callers away that are remembered, in order not to log them again."""
 
 
 class Door:
@@ -20,6 +23,7 @@ class Door:
         self._handshakes = 0
         self._addresses: Counter[str] = Counter()
         self._complained: set[str] = set()
+        self._turned_away: dict[tuple[Optional[str], str], None] = {}
 
     def enter(self, address: Optional[str]) -> bool:
         """Whether one more connection may come in, from an IP address if it has one.
@@ -41,6 +45,25 @@ class Door:
         """A handshake is over, in whichever way."""
         self._handshakes -= 1
         self._complained.discard("")
+
+    def turned_away(self, address: Optional[str], why: str) -> None:
+        """Log why a caller got no session: once, until one from its address gets one."""
+        again = (address, why) in self._turned_away
+        if not again:
+            if len(self._turned_away) >= REMEMBERED:
+                del self._turned_away[next(iter(self._turned_away))]
+            self._turned_away[address, why] = None
+        self._log.emit(
+            LogLevel.debug if again else LogLevel.warn,
+            "caller {host}: {why}",
+            host=address or "on a UNIX socket",
+            why=why,
+        )
+
+    def welcomed(self, address: Optional[str]) -> None:
+        """A caller from this address has a session."""
+        for known in [known for known in self._turned_away if known[0] == address]:
+            del self._turned_away[known]
 
     def leave(self, address: Optional[str]) -> None:
         """A connection is over."""

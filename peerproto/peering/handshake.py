@@ -123,7 +123,17 @@ class Handshake(LineReceiver):
         if self._binary is not None:
             self._binary.connectionLost(reason)
         elif not self._over:
-            self.hung_up(f"the connection ended in the handshake: {reason.getErrorMessage()}")
+            credentials = self._node.credentials
+            trouble = credentials and credentials.trouble(self.transport, reason.value)
+            if trouble:
+                self.trouble(trouble)
+            else:
+                self.hung_up(f"the connection ended in the handshake: {reason.getErrorMessage()}")
+
+    def disbelief(self, peer: Peer) -> Optional[str]:
+        """Why this is not the peer that it says, in words: see `Credentials.disbelief`."""
+        credentials = self._node.credentials
+        return None if credentials is None else credentials.disbelief(self.transport, peer.name)
 
     def hung_up(self, why: str) -> None:
         """The peer ended the connection before a session."""
@@ -172,6 +182,7 @@ class AcceptingHandshake(Handshake):
 
     def established(self, session: Session) -> None:
         self._shaken()
+        self._node.door.welcomed(self._address)
         super().established(session)
 
     def _shaken(self) -> None:
@@ -198,7 +209,11 @@ class AcceptingHandshake(Handshake):
             raise RefusedHello(
                 "caller in the hello", name, "a configured peer", Status.REMOTE_NAME_MISMATCH
             )
-        if peer.local and peer.session is not None:
+        disbelief = self.disbelief(peer)
+        if disbelief is not None:
+            # No status: HAProxy would not call again, even with another certificate.
+            self.close(disbelief)
+        elif peer.local and peer.session is not None:
             # Two sessions under our own name would be two old processes.
             self._answer(Status.TRY_AGAIN)
             self.close("a second session under our own name")
@@ -222,8 +237,7 @@ class AcceptingHandshake(Handshake):
         self.close(f"refused with {int(status)}: {problem}")
 
     def trouble(self, why: str) -> None:
-        host = cast(ITCPTransport, self.transport).getPeer()
-        self._log.warn("caller {host}: {why}", host=host, why=why)
+        self._node.door.turned_away(self._address, why)
 
     def _answer(self, status: Status) -> None:
         cast(ITCPTransport, self.transport).write(status.encode())
@@ -243,7 +257,7 @@ class CallingHandshake(Handshake):
         cast(ITCPTransport, self.transport).write(hello.encode())
 
     def take(self, line: bytes) -> None:
-        refusal = self._peer.answered(read_status(line))
+        refusal = self._peer.answered(read_status(line)) or self.disbelief(self._peer)
         if refusal is not None:
             self.close(refusal)
         elif self._peer.connection is not None:

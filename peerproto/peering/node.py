@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import attrs
 from twisted.internet.task import Cooperator
@@ -22,6 +22,9 @@ from peerproto.tables.table import Quota, StickTable
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import in_bit_order
 from peerproto.wire.messages import Definition, RefusedDefinition, TableDefinition
+
+if TYPE_CHECKING:
+    from peerproto.peering.tls import Credentials
 
 
 class Node:
@@ -46,6 +49,8 @@ class Node:
         self.learn_tables = learn_tables
         self.limits = limits or Limits()
         self.door = Door(self.limits)
+        self.credentials: Optional[Credentials] = None
+        """With them, TLS is under all connections but those on UNIX sockets."""
         self.peers: dict[str, Peer] = {}
         self.tables: dict[str, StickTable] = {}
         self.turns = Cooperator(scheduler=partial(resync.clock.callLater, 0))
