@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
 	--config-settings editable_mode=compat --editable
 
-.PHONY: help run demo test lint unit e2e haproxy bench clean
+.PHONY: help run demo test lint unit e2e programs bench clean
 
 help:
 	@echo "make run    start a peer with doc/examples/peers.ini"
@@ -45,10 +45,10 @@ lint: $(VENV)/test.stamp
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m twisted.trial tests
 
-haproxy:
-	@.ci/install-haproxy
+programs:
+	@.ci/install-programs
 
-e2e: $(VENV)/test.stamp haproxy
+e2e: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/test.stamp

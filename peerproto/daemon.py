@@ -24,10 +24,14 @@ from peerproto.config import Config, ConfigError
 from peerproto.runtime.protocol import runtime_service
 from peerproto.service import StickTableService
 from peerproto.sharing import SharingReactor
+from peerproto.systemd import Notifier, Readiness
 
 
 class Daemon(MultiService):
-    """A `StickTableService` and its runtime socket; starts whole or not at all."""
+    """A `StickTableService`, its runtime socket, and the word to systemd.
+
+    It starts whole or not at all.
+    """
 
     _log = Logger()
 
@@ -64,6 +68,8 @@ class Daemon(MultiService):
             endpoint = serverFromString(sharing, config.runtime)
             self.runtime = runtime_service(self.stick_tables, endpoint, reactor)
             self.runtime.setServiceParent(self)
+        self.readiness = Readiness(self.stick_tables, reactor, Notifier())
+        self.readiness.setServiceParent(self)
 
     def startService(self) -> None:
         """Listen, and tell the old process to stop softly.
@@ -74,6 +80,7 @@ class Daemon(MultiService):
         try:
             super().startService()
             if self._old_process is not None:
+                self.readiness.take_over()
                 os.kill(self._old_process, signal.SIGUSR1)
         except CannotListenError as problem:
             sys.exit(f"peerproto: {problem}")
@@ -102,6 +109,7 @@ class Daemon(MultiService):
         """Hand over to the new process that listens beside us, then end: status 0, or 1."""
         if self.runtime is not None:
             self.runtime.disownServiceParent()
+        self.readiness.hand_over()
         self.stick_tables.stop_softly().addCallback(self._handed_over)
 
     def _handed_over(self, taught: bool) -> None:
