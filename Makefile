@@ -8,13 +8,15 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
 	--config-settings editable_mode=compat --editable
 
-.PHONY: help run demo test lint unit e2e programs bench clean
+.PHONY: help run demo test lint unit e2e programs bench soak clean
 
 help:
 	@echo "make run    start a peer with doc/examples/peers.ini"
 	@echo "make demo   pair it with a HAProxy and watch a request arrive"
 	@echo "make test   everything that CI runs"
-	@echo "make lint unit e2e bench    parts of it, and the benchmark"
+	@echo "make lint unit e2e          parts of it"
+	@echo "make bench                  how fast it is"
+	@echo "make soak                   whether it holds: 10 minutes, or SOAK_SECONDS=…"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +55,9 @@ e2e: $(VENV)/test.stamp programs
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m bench
+
+soak: $(VENV)/test.stamp programs
+	$(BIN)/python -m pytest -s e2e/soak.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*

@@ -27,6 +27,8 @@ class _Side(Protocol):
         self.gone = False
 
     def dataReceived(self, data: bytes) -> None:
+        if self.link.hole:
+            return
         if self.link.calm:
             self.carry(data)
             return
@@ -55,7 +57,7 @@ class _Side(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.gone = True
-        if self.other is not None:
+        if self.other is not None and not self.link.hole:
             self.other.close()
 
 
@@ -66,6 +68,9 @@ class Link:
     target: int
     chance: random.Random
     calm: bool = False
+    """Carry everything at once, and cut nothing."""
+    hole: bool = False
+    """Carry nothing, and close nothing: neither side learns that the other is gone."""
     sides: list[_Side] = attrs.Factory(list)
     listening: Any = None
 
@@ -77,6 +82,11 @@ class Link:
             self.listening = reactor.listenTCP(0, factory, interface="127.0.0.1")
         port: int = self.listening.getHost().port
         return port
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
 
     def _accept(self) -> _Side:
         near, far = _Side(self), _Side(self)

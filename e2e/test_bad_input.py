@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 from pytest_twisted import ensureDeferred
 from twisted.internet.error import ConnectError
 
@@ -13,8 +15,9 @@ from peerproto.tables.declaration import Declaration
 from peerproto.wire import varint
 from peerproto.wire.messages import EntryUpdate
 
+from .chaos import Link
 from .conftest import Mesh
-from .mesh import Conversation, Peerproto, converse, reactor, until
+from .mesh import Conversation, Peerproto, converse, free_port, reactor, until
 
 RATES = Declaration.parse("rates", "type ip size 1k expire 1m store gpc0,server_key")
 HELLO = b"HAProxyS 2.1\npeerproto\nmallory 1 1\n"
@@ -136,6 +139,38 @@ async def test_flood(mesh: Mesh) -> None:
     await untouched(mesh, peer, 3)
     log = peer.log.read_text()
     assert log.count("connections are closed at once: there are 50 open handshakes") == 1
+
+
+@ensureDeferred
+async def test_half_open(mesh: Mesh) -> None:
+    """A connection whose other side has gone without a word is dropped when nothing came in
+    a period of 5 s; it comes again when the way is free; a session with another peer goes on."""
+    haproxy, far, peer = mesh.haproxy("lb1"), mesh.haproxy("lb2"), mesh.peerproto()
+    link = Link(far.port, random.Random(1), calm=True)
+    try:
+        way = attrs.evolve(far, address=link.address)
+        peer.start([haproxy, way, peer])
+        haproxy.start([haproxy, peer])
+        far.start([far, attrs.evolve(peer, address=f"127.0.0.1:{free_port()}")])  # calls nobody
+        await haproxy.up()
+        await haproxy.do("set table t_never key 1 data.gpc0 1")
+        await peer.in_step("lb1", "lb2")
+        link.hole = True
+        began = reactor.seconds()
+
+        async def dropped() -> bool:
+            return "in_step=no: nothing came" in await peer.ask("show peers lb2")
+
+        await until(dropped, "the session is dropped")
+        assert 4.5 < reactor.seconds() - began < 11
+        await untouched(mesh, peer, 2)
+        assert "no_hbt=0 " in await peer.ask("show peers lb1")
+        link.cut()
+        link.hole = False
+        await peer.in_step("lb1", "lb2")
+        assert "Traceback" not in peer.log.read_text()
+    finally:
+        link.stop()
 
 
 @ensureDeferred

@@ -209,6 +209,11 @@ class StickTableService(Service):
         """The time in ms by the service's clock."""
         return int(self._clock.seconds() * 1000)
 
+    @property
+    def tasks(self) -> int:
+        """How many calls wait for their time, on the whole reactor."""
+        return len(self._clock.getDelayedCalls())
+
     def address(self) -> Any:
         """Where the service listens; ``None`` if it does not."""
         return None if self._port is None else self._port.getHost()

@@ -32,6 +32,7 @@ def info_commands(service: StickTableService) -> list[Command]:
             "Peers_connected": sum(peer.session is not None for peer in service.peers.values()),
             "Tables": len(service.tables),
             "Entries": sum(map(len, service.tables)),
+            "Tasks": service.tasks,
             "Python": platform.python_version(),
             "Twisted": twisted.__version__,
         }
