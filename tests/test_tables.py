@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from typing import Optional
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -266,6 +268,14 @@ class TableModelTests(SynchronousTestCase):
         run_state_machine_as_test(TableModel)
 
 
+def taken_by(
+    reception: Reception, updates: list[tuple[bytes, Optional[int], bytes]], now: int
+) -> Optional[list[bytes]]:
+    for update in updates:
+        reception.add(update, now)
+    return reception.store(now)
+
+
 class ReceptionTests(SynchronousTestCase):
     @given(st.data())
     def test_same_layout(self, data: st.DataObject) -> None:
@@ -274,22 +284,25 @@ class ReceptionTests(SynchronousTestCase):
         table = StickTable(Declaration("t", layout, 1000, recv_only=True))
         record = layout.codec.encode(data.draw(values(layout)))
         raw_key = data.draw(raw_keys(layout))
-        self.assertEqual(Reception(table, layout, 1000).take([(raw_key, 7, record)], 5), [raw_key])
+        self.assertEqual(
+            taken_by(Reception(table, layout, 1000), [(raw_key, 7, record)], 5), [raw_key]
+        )
         kept = table.stored(raw_key)
         assert kept is not None
-        self.assertEqual(kept[stored.LENGTH :], record)
+        self.assertEqual(kept[stored.record_at(layout) :], record)
         self.assertEqual(stored.unpack(kept), (5, 7))
 
     @given(st.data())
     def test_other_layout(self, data: st.DataObject) -> None:
         """Whatever the layouts: what both store is taken, the rest stays as it was."""
         ours = data.draw(layouts())
-        theirs = data.draw(layouts())
+        columns = data.draw(layouts()).columns
+        theirs = attrs.evolve(ours, columns=columns)
         table = StickTable(Declaration("t", ours, 0))
         raw_key = data.draw(raw_keys(ours))
         before, sent = data.draw(values(ours)), data.draw(values(theirs))
         table.store([(raw_key, UNENDING, ours.codec.encode(before))], 0)
-        Reception(table, theirs, 0).take([(raw_key, None, theirs.codec.encode(sent))], 0)
+        taken_by(Reception(table, theirs, 0), [(raw_key, None, theirs.codec.encode(sent))], 0)
         entry = table.get(raw_key, 0)
         assert entry is not None
         for place, column in enumerate(ours.columns):
@@ -306,7 +319,7 @@ class ReceptionTests(SynchronousTestCase):
         """conn_cur is ignored on receipt, unless the table is declared recv-only."""
         for words, expected in (("", 0), ("recv-only", 9)):
             table = table_of(f"type integer size 10 store conn_cur {words}")
-            Reception(table, table.layout, 0).take([(key(1), None, b"\x09")], 0)
+            taken_by(Reception(table, table.layout, 0), [(key(1), None, b"\x09")], 0)
             entry = table.get(key(1), 0)
             assert entry is not None
             self.assertEqual(entry["conn_cur"], expected)
@@ -314,7 +327,7 @@ class ReceptionTests(SynchronousTestCase):
     def test_peer_without_expiry(self) -> None:
         """The 0 in timed updates of a table without expiry is no life of 0 ms."""
         table = table_of("type integer size 10 expire 10s store gpc0")
-        Reception(table, table.layout, 0).take([(key(1), 0, b"\x01")], 0)
+        taken_by(Reception(table, table.layout, 0), [(key(1), 0, b"\x01")], 0)
         entry = table.get(key(1), 0)
         assert entry is not None
         self.assertEqual(entry.expires_in, 10000)

@@ -13,7 +13,8 @@ from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
 from peerproto.tables.batch import Batch, Cause
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.reception import Reception, Update
+from peerproto.tables.reception import Reception
+from peerproto.tables.stored import stamp
 from peerproto.tables.table import StickTable
 from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.frames import Frame
@@ -56,7 +57,6 @@ class Receiver:
         self._tables: dict[str, SharedTable] = {}
         self._defined: dict[int, Definition] = {}
         self._current: SharedTable | _Unshared = _Unshared(None)
-        self._updates: list[Update] = []
         self._batches: list[Batch] = []
 
     @property
@@ -87,7 +87,7 @@ class Receiver:
         definition = self._defined.get(table_id)
         self._current = _Unshared(None) if definition is None else self._share(definition)
 
-    def update(self, frame: Frame) -> None:
+    def update(self, frame: Frame, now: int) -> None:
         """:raises MalformedMessage: see `read_update`."""
         current = self._current
         if isinstance(current, _Unshared):
@@ -102,22 +102,39 @@ class Receiver:
         if update_id is None:
             update_id = ((current.got or 0) + 1) & ID_MASK
         current.got = update_id
-        self._updates.append((key, expiry, record))
+        self._peer.counters.rx_updates += 1
+        reception.add((key, expiry, record), now)
+
+    def read_run(self, data: bytes, start: int, now: int) -> int:
+        """Take as many updates as can be taken at once: where the rest of ``data`` begins."""
+        current = self._current
+        if isinstance(current, _Unshared) or current.reception is None:
+            return start
+        reader = current.reception.reader
+        if reader is None:
+            return start
+        before = len(reader.keys)
+        end = reader.read(data, start, stamp(now))
+        count = len(reader.keys) - before
+        if count:
+            self._peer.counters.rx_updates += count
+            current.got = reader.take_ids(current.got or 0)
+        return end
 
     def store(self, now: int) -> None:
         """Put the updates read so far into the table that they are for."""
-        if not self._updates:
-            return
-        updates, self._updates = self._updates, []
         current = self._current
-        assert isinstance(current, SharedTable) and current.reception is not None
+        if isinstance(current, _Unshared) or current.reception is None:
+            return
         if self._node.tables.get(current.table.name) is not current.table:
-            return  # the table was removed here since it was defined
-        self._peer.counters.rx_updates += len(updates)
+            current.reception.forget()  # the table was removed here since it was defined
+            return
+        but: set[bytes] = set()
         if self._peer.local:
-            newer = self._node.newer_than_old(current.table)
-            updates = [update for update in updates if update[0] not in newer]
-        taken = current.reception.take(updates, now)
+            but = self._node.newer_than_old(current.table)
+        taken = current.reception.store(now, but)
+        if taken is None:
+            return
         if not self._peer.local:
             self._node.note_newer(current.table, taken)
         self._batches.append(Batch(current.table, Cause.LEARNT, taken, now, self._peer.name))
@@ -135,5 +152,7 @@ class Receiver:
         shared.remote_id = definition.id
         known = shared.reception
         if known is None or (known.layout, known.expire) != (definition.layout, definition.expire):
-            shared.reception = Reception(table, definition.layout, definition.expire)
+            shared.reception = Reception(
+                table, definition.layout, definition.expire, self._dictionary.known
+            )
         return shared

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from peerproto.tables import stored as head
 from peerproto.tables.declaration import Declaration
+from peerproto.tables.expiry import NEVER
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.stored import UNENDING
 from peerproto.tables.table import StickTable
 from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.messages import EntryUpdate
@@ -78,11 +77,11 @@ class Sender:
 
     def _update(self, table: StickTable, number: int, key: bytes, stored: bytes) -> bytes:
         """An update for what is stored; empty if it has expired."""
-        came, life = head.unpack(stored)
-        left = 0 if life == UNENDING else came + life - self.now
-        if left <= 0 and life != UNENDING:
+        came, deadline = table.lifetime(stored)
+        left = 0 if deadline == NEVER else deadline - self.now
+        if left <= 0 and deadline != NEVER:
             return b""
         layout = table.layout
-        values = layout.codec.write(stored, head.LENGTH, self.now - came, self._dictionary)
+        values = layout.codec.write(stored, table.record_at, self.now - came, self._dictionary)
         expiry = left if self._timed else None
         return EntryUpdate(number & ID_MASK, expiry, key, values).encode(layout.key_type)

@@ -126,10 +126,13 @@ class Session:
         self._now = now
         self._alive = True
         try:
-            for frame in self._frames.feed(data):
+            frames = self._frames
+            for frame in frames.feed(data):
                 self._take(frame)
                 if self.over:
                     break
+                if frame.message_class == STICK_TABLE:
+                    frames.position = self._receiver.read_run(frames.data, frames.position, now)
         except RemoteProtocolError as problem:
             self._urgent += ErrorMessage(problem.code).encode()
             self.peer.counters.proto_err += 1
@@ -139,7 +142,7 @@ class Session:
 
     def _take(self, frame: Frame) -> None:
         if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:
-            self._receiver.update(frame)
+            self._receiver.update(frame, self._now)
             return
         message = read_message(frame)
         if message is None:

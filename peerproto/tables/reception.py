@@ -7,12 +7,14 @@ table does not store is dropped, what the peer does not send stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Optional
 
-from peerproto.tables.stored import UNENDING
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.stored import UNENDING, stamp
 from peerproto.tables.table import StickTable, merge
 from peerproto.wire.layout import Layout
+from peerproto.wire.runs import RunReader
 
 Update = tuple[bytes, Optional[int], bytes]
 """Raw key, expiry in ms of a timed update, and the record in the peer's layout."""
@@ -40,28 +42,71 @@ class Reception:
     Where both have the same columns, records are stored as they came.
     """
 
-    def __init__(self, table: StickTable, layout: Layout, expire: Optional[int]) -> None:
+    def __init__(
+        self,
+        table: StickTable,
+        layout: Layout,
+        expire: Optional[int],
+        texts: Optional[dict[bytes, bytes]] = None,
+    ) -> None:
+        """``texts`` are those that values may refer to, as `RunReader` has them."""
         self.table = table
         self.layout = layout
         self.expire = expire
-        self._own: Optional[Layout] = None
+        self._own: Optional[Declaration] = None
         self._as_is = False
         self._places: list[Optional[int]] = []
+        self._updates: list[Update] = []
+        self._reader = _reader(layout, texts or {})
 
-    def take(self, updates: Iterable[Update], now: int) -> list[bytes]:
-        """Store updates in the table: the keys that it took."""
-        if self._own is not self.table.layout:
-            self._compare(self.table.layout)
-        return self.table.store(
-            self._lives(updates) if self._as_is else self._transcoded(updates, now), now
-        )
+    @property
+    def reader(self) -> Optional[RunReader]:
+        """What reads runs of updates that are stored as they come."""
+        if self._own is not self.table.declaration:
+            self._compare(self.table.declaration)
+        return self._reader if self._as_is else None
 
-    def _compare(self, own: Layout) -> None:
-        self._own = own
-        recv_only = self.table.declaration.recv_only
+    def add(self, update: Update, now: int) -> None:
+        """Take one update, to be stored with others."""
+        reader = self.reader
+        if reader is None:
+            self._updates.append(update)
+        else:
+            key, expiry, record = update
+            reader.add(key, stamp(now), UNENDING if expiry is None else expiry, record)
+
+    def store(self, now: int, but: Container[bytes] = ()) -> Optional[list[bytes]]:
+        """Store what was read and added, except for some keys: the keys that the table took.
+
+        ``None`` if there was nothing.
+        """
+        reader = self._reader
+        if self._updates:
+            updates, self._updates = self._updates, []
+            return self.table.store(
+                self._transcoded((one for one in updates if one[0] not in but), now), now
+            )
+        if reader is None or not reader.keys:
+            return None
+        keys, values, shortest = reader.keys, reader.values, reader.shortest
+        reader.clear()
+        if but:
+            pairs = [pair for pair in zip(keys, values) if pair[0] not in but]
+            keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+        return self.table.put(keys, values, shortest, now)
+
+    def forget(self) -> None:
+        """Drop what was read and added."""
+        self._updates = []
+        if self._reader is not None:
+            self._reader.clear()
+
+    def _compare(self, declaration: Declaration) -> None:
+        self._own = declaration
+        own = declaration.layout
         self._places = [
             None
-            if column.data_type.local and not recv_only
+            if column.data_type.local and not declaration.recv_only
             else self.layout.place_of(column.data_type.bit)
             for column in own.columns
         ]
@@ -69,20 +114,10 @@ class Reception:
             self.layout.bits == own.bits
             and self.layout.codec is own.codec
             and None not in self._places
+            and self._reader is not None
+            # A table without expiry sends lives of 0.
+            and (self.expire != 0 or not declaration.expire)
         )
-
-    def _life(self, expiry: Optional[int]) -> int:
-        # A table without expiry sends 0 in its timed updates.
-        return self.table.life(None if self.expire == 0 else expiry)
-
-    def _lives(self, updates: Iterable[Update]) -> Iterator[tuple[bytes, int, bytes]]:
-        expire = self.table.declaration.expire or UNENDING
-        if self.expire == 0 or expire == UNENDING:
-            for key, _, record in updates:
-                yield key, expire, record
-        else:
-            for key, expiry, record in updates:
-                yield key, (expire if expiry is None or expiry > expire else expiry), record
 
     def _transcoded(
         self, updates: Iterable[Update], now: int
@@ -93,4 +128,14 @@ class Reception:
             entry = self.table.get(key, now)
             base = blank if entry is None else entry.values
             values = merge(theirs.decode(record, 0), self._places, base)
-            yield key, self._life(expiry), own.encode(values)
+            yield key, self.table.life(None if self.expire == 0 else expiry), own.encode(values)
+
+
+def _reader(layout: Layout, texts: dict[bytes, bytes]) -> Optional[RunReader]:
+    """``None`` for records with several dictionary values, which no table of HAProxy's has."""
+    integers = layout.codec.integers
+    if len(integers) > 2:
+        return None
+    before, after = integers if len(integers) == 2 else (integers[0], -1)
+    longest = layout.key_length - 1
+    return RunReader(layout.fixed_key_length, longest, before, after, texts)

@@ -2,14 +2,12 @@
 
 What is stored for a key is one ``bytes``: when it came and how long it lives
 (`peerproto.tables.stored`), then the record (`peerproto.wire.codec`). That is quick to store and
-small, and the garbage collector does not look into it. The keys are spread
-over several dicts: one that grows to a million keys stops everything while it
-is moved, and a scan can take one dict at a time while the others change.
+small, and the garbage collector does not look into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import attrs
@@ -19,14 +17,12 @@ from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
 from peerproto.tables.expiry import NEVER, ExpirySlots
 from peerproto.tables.log import ChangeLog
+from peerproto.tables.parts import Parts
 from peerproto.tables.stored import UNENDING
 from peerproto.wire.codec import Values
 from peerproto.wire.datatypes import Frequency, Kind
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell, Layout
-
-_ENTRIES_PER_PART = 4096
-_MAX_PARTS = 256
 
 
 class TableFull(LocalProtocolError):
@@ -60,12 +56,9 @@ class StickTable:
         self._trashed_keys: list[bytes] = []
         self.refused = 0
         """Entries that a full ``nopurge`` table did not take so far."""
-        wanted = _MAX_PARTS
-        if declaration.size is not None:
-            wanted = min(wanted, -(-declaration.size // _ENTRIES_PER_PART))
-        parts = 1 << (wanted - 1).bit_length()
-        self._mask = parts - 1
-        self._parts: list[dict[bytes, bytes]] = [{} for _ in range(parts)]
+        self._parts = Parts(declaration.layout.fixed_key_length)
+        self.record_at = head.record_at(declaration.layout)
+        """Where the record begins in what is stored."""
         self._expiry = ExpirySlots(declaration.expire)
         self._due: list[bytes] = []
 
@@ -81,7 +74,7 @@ class StickTable:
 
     def stored(self, key: bytes) -> Optional[bytes]:
         """What is stored for a raw key, head and record, expired or not."""
-        return self._parts[hash(key) & self._mask].get(key)
+        return self._parts.of(key).get(key)
 
     def get(self, key: bytes, now: int) -> Optional[Entry]:
         """The entry of a raw key, unless it has expired."""
@@ -90,14 +83,18 @@ class StickTable:
 
     def entry(self, key: bytes, stored: bytes, now: int) -> Optional[Entry]:
         """Decode what is stored; ``None`` if it has expired."""
-        came, life = head.unpack(stored)
-        expires_in: Optional[int] = None
-        if life != UNENDING:
-            expires_in = came + life - now
-            if expires_in <= 0:
-                return None
-        values = self.layout.codec.decode(stored, head.LENGTH, now - came)
+        came, deadline = self.lifetime(stored)
+        if deadline <= now:
+            return None
+        expires_in = None if deadline == NEVER else deadline - now
+        values = self.layout.codec.decode(stored, self.record_at, now - came)
         return Entry(self.layout, key, values, expires_in)
+
+    def lifetime(self, stored: bytes) -> tuple[int, int]:
+        """When an entry came, and its deadline (or `NEVER`), both in ms."""
+        came, life = head.unpack(stored)
+        expire = self.declaration.expire
+        return came, came + min(life, expire) if expire else NEVER
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys with what is stored for them, in no order.
@@ -105,31 +102,47 @@ class StickTable:
         The table may change meanwhile: what is there from beginning to end
         comes once, as it is when it comes; what comes or goes may be missed.
         """
-        for part in self._parts:
-            for key in list(part):
-                stored = part.get(key)
-                if stored is not None:
-                    yield key, stored
+        return self._parts.items()
 
     # -- changing --------------------------------------------------------
 
     def store(self, updates: Iterable[tuple[bytes, int, bytes]], now: int) -> list[bytes]:
-        """Store records: raw key, life in ms (or `UNENDING`), record.
+        """Store records: raw key, life in ms (or `UNENDING`), record. See `put`."""
+        keys, values, shortest = [], [], UNENDING
+        fixed = self.layout.fixed_key_length
+        for key, life, record in updates:
+            keys.append(key)
+            values.append(head.pack(now, life) + (key + record if fixed else record))
+            shortest = min(shortest, life)
+        return self.put(keys, values, shortest, now)
+
+    def put(self, keys: list[bytes], values: list[bytes], shortest: int, now: int) -> list[bytes]:
+        """Store values as `peerproto.tables.stored` has them; ``shortest`` of their lives in ms.
 
         These are not local changes. Returns the keys that were taken: all, but
         for new ones in a table that is full and declared with ``nopurge``.
         """
-        parts, mask, pack = self._parts, self._mask, head.pack
+        if len(keys) > self._room:
+            return self._put_each(keys, values, shortest, now)
+        new, count = self._parts.put(keys, values)
+        self.used += count
+        self._quota.used += count
+        self._wait_for_expiry(new, now, shortest)
+        return keys
+
+    def _put_each(
+        self, keys: list[bytes], values: list[bytes], shortest: int, now: int
+    ) -> list[bytes]:
+        """The same where not all may fit in."""
         taken: list[bytes] = []
-        fresh: list[bytes] = []
-        shortest = UNENDING
+        new: list[bytes] = []
         room = self._room
-        for key, life, record in updates:
-            part = parts[hash(key) & mask]
+        for key, value in zip(keys, values):
+            part = self._parts.of(key)
             if key not in part:
                 if room <= 0:
-                    self._wait_for_expiry(fresh, now, shortest)
-                    fresh = []
+                    self._wait_for_expiry(new, now, shortest)
+                    new = []
                     if not self._make_room():
                         self.refused += 1
                         continue
@@ -137,11 +150,10 @@ class StickTable:
                 room -= 1
                 self.used += 1
                 self._quota.used += 1
-                fresh.append(key)
-                shortest = min(shortest, life)
-            part[key] = pack(now, life) + record
+                new.append(key)
+            part[key] = value
             taken.append(key)
-        self._wait_for_expiry(fresh, now, shortest)
+        self._wait_for_expiry(new, now, shortest)
         return taken
 
     def set(self, key: bytes, values: Mapping[str, Any], now: int) -> Entry:
@@ -183,7 +195,7 @@ class StickTable:
 
     def remove(self, key: bytes) -> bool:
         """Remove an entry, here only: whether it was there."""
-        if self._parts[hash(key) & self._mask].pop(key, None) is None:
+        if self._parts.pop(key) is None:
             return False
         self.used -= 1
         self._quota.used -= 1
@@ -192,8 +204,7 @@ class StickTable:
 
     def clear(self) -> int:
         """Remove all entries, here only: how many there were."""
-        for part in self._parts:
-            part.clear()
+        self._parts.take_all()
         self._expiry.clear()
         self._due.clear()
         self.log.clear()
@@ -204,14 +215,17 @@ class StickTable:
     def redeclare(self, declaration: Declaration) -> None:
         """Take a new declaration of the same key: entries keep what both store."""
         old, new = self.layout, declaration.layout
-        if old.codec is not new.codec or old.bits != new.bits:
+        unending = not self.declaration.expire and bool(declaration.expire)
+        if old.codec is not new.codec or old.bits != new.bits or unending:
             places = [old.place_of(column.data_type.bit) for column in new.columns]
             blank = new.codec.blank()
-            for part in self._parts:
-                for key, stored in part.items():
-                    values = old.codec.decode(stored, head.LENGTH)
-                    moved = merge(values, places, blank)
-                    part[key] = stored[: head.LENGTH] + new.codec.encode(moved)
+            at = self.record_at
+            for key, stored in self._parts.items():
+                values = old.codec.decode(stored, at)
+                came, life = head.unpack(stored)
+                moved = head.pack(came, UNENDING if unending else life)
+                record = new.codec.encode(merge(values, places, blank))
+                self._parts.of(key)[key] = moved + stored[len(moved) : at] + record
         self.declaration = declaration
 
     # -- expiry ----------------------------------------------------------
@@ -250,12 +264,12 @@ class StickTable:
         stored = self.stored(key)
         if stored is None:
             return None
-        came, life = head.unpack(stored)
-        return NEVER if life == UNENDING else came + life
+        return self.lifetime(stored)[1]
 
-    def _wait_for_expiry(self, fresh: list[bytes], now: int, shortest: int) -> None:
-        if fresh:
-            self._expiry.add(fresh, NEVER if shortest == UNENDING else now + shortest)
+    def _wait_for_expiry(self, new: Sequence[bytes], now: int, shortest: int) -> None:
+        if new:
+            expire = self.declaration.expire
+            self._expiry.add(new, now + min(shortest, expire) if expire else NEVER)
 
     @property
     def _room(self) -> int:

@@ -39,7 +39,10 @@ class EntryCodec:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self._runs, self._has_dictionary = _runs(shape)
+        self.integers = _integers(shape)
+        """How many encoded integers stand before, between and after dictionary values."""
+        self._runs = [_pattern(count) for count in self.integers]
+        self._has_dictionary = len(self.integers) > 1
         self._ageing = _ageing_pattern(shape)
         self.decode: Callable[..., Values] = _generate_decode(shape)
         """``decode(data, offset, elapsed=0)``: the values of the record at ``offset``,
@@ -158,16 +161,18 @@ _BLANKS: dict[Kind, Any] = {
 }
 
 
-def _runs(shape: Shape) -> tuple[list[re.Pattern[bytes]], bool]:
-    """Patterns for what stands before, between and after dictionary values."""
+def _integers(shape: Shape) -> tuple[int, ...]:
     counts = [0]
     for kind, elements in shape:
         if kind is Kind.DICTIONARY:
-            counts.append(0)
+            counts += [0] * (elements or 1)
         else:
             counts[-1] += _VARINTS.get(kind, 1) * (elements or 1)
-    patterns = [re.compile(varint.VARINT + b"{%d}" % count, re.DOTALL) for count in counts]
-    return patterns, len(counts) > 1
+    return tuple(counts)
+
+
+def _pattern(integers: int) -> re.Pattern[bytes]:
+    return re.compile(varint.VARINT + b"{%d}" % integers, re.DOTALL)
 
 
 def _ageing_pattern(shape: Shape) -> Optional[re.Pattern[bytes]]:

@@ -37,15 +37,21 @@ class Frame(NamedTuple):
 
 
 class FrameBuffer:
-    """Cuts a stream into frames; keeps at most one unfinished frame."""
+    """Cuts a stream into frames; keeps at most one unfinished frame.
+
+    Between two frames, whoever takes them may take what follows from `data`
+    itself, and move `position` behind it.
+    """
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self._max_payload = max_payload
-        self._rest = b""
+        self.data = b""
+        self.position = 0
+        """Where the next frame begins in `data`."""
 
     def __len__(self) -> int:
         """Bytes kept of an unfinished frame."""
-        return len(self._rest)
+        return len(self.data) - self.position
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that ``data`` completes. Take all of them before the next call.
@@ -53,16 +59,16 @@ class FrameBuffer:
         :raises OversizedMessage: a length above the limit was announced.
         :raises MalformedMessage: a class of 255, or a length of over 10 bytes.
         """
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        size, start = len(data), 0
-        while start + 2 <= size:
+        if self.position < len(self.data):
+            data = self.data[self.position :] + data
+        self.data, self.position = data, 0
+        size = len(data)
+        while (start := self.position) + 2 <= size:
             message_class, message_type = data[start], data[start + 1]
             if message_class == RESERVED:
                 raise MalformedMessage("message class", message_class, "0 to 254")
             if message_type < 128:
-                start += 2
+                self.position += 2
                 yield Frame(message_class, message_type)
                 continue
             begin = start + 3
@@ -83,9 +89,8 @@ class FrameBuffer:
             end = begin + length
             if end > size:
                 break
-            start = end
+            self.position = end
             yield Frame(message_class, message_type, data[begin:end])
-        self._rest = data[start:]
 
 
 def varint_ends(data: bytes, offset: int) -> bool:

@@ -94,6 +94,11 @@ class Layout:
             tuple((column.data_type.kind, column.elements) for column in self.columns)
         )
 
+    @property
+    def fixed_key_length(self) -> int:
+        """Bytes of every key; 0 for strings, which differ."""
+        return 0 if self.key_type is KeyType.STRING else self.key_length
+
     @cached_property
     def bits(self) -> int:
         """The bit field of the data types, as definitions announce it."""
