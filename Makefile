@@ -5,16 +5,17 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 
 # `compat` puts this folder itself on the path, so that `twist` finds the plugin in it.
-INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check \
+# Pure Python, since what is compiled would not follow the sources.
+INSTALL = PEERPROTO_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check \
 	--config-settings editable_mode=compat --editable
 
-.PHONY: help run demo test lint unit e2e programs bench soak clean
+.PHONY: help run demo test lint unit compiled e2e programs bench soak clean
 
 help:
 	@echo "make run    start a peer with doc/examples/peers.ini"
 	@echo "make demo   pair it with a HAProxy and watch a request arrive"
 	@echo "make test   everything that CI runs"
-	@echo "make lint unit e2e          parts of it"
+	@echo "make lint unit compiled e2e parts of it"
 	@echo "make bench                  how fast it is"
 	@echo "make soak                   whether it holds: 10 minutes, or SOAK_SECONDS=…"
 
@@ -36,7 +37,7 @@ run: $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	PATH="$(abspath $(BIN)):$$PATH" doc/examples/demo.sh
 
-test: lint unit e2e
+test: lint unit compiled e2e
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -46,6 +47,16 @@ lint: $(VENV)/test.stamp
 
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m twisted.trial tests
+
+# The same tests against the modules that mypyc has compiled.
+compiled: $(VENV)/test.stamp
+	rm -rf build/compiled
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--target build/compiled .
+	cp -r tests setup.cfg build/compiled
+	cd build/compiled && $(abspath $(BIN))/python -c \
+		'from peerproto.compiled import COMPILED; assert COMPILED, "nothing was compiled"'
+	cd build/compiled && $(abspath $(BIN))/python -m twisted.trial tests
 
 programs:
 	@.ci/install-programs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,17 +28,23 @@ def run(*command: str, **environment: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
-def test_normal_install(tmp_path: Path) -> None:
-    """An install that is not editable brings `twist peers` and the type marker."""
-    target = tmp_path / "site"
-    run(
-        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
-        *("--no-build-isolation", "--target", str(target), "."),
+def test_install_without_a_compiler(tmp_path: Path) -> None:
+    """An install that is not editable brings `twist peers` and the type marker; where nothing
+    can be compiled, it says so, and is pure Python. (`make compiled` tests the other one.)"""
+    source, target = tmp_path / "source", tmp_path / "site"
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "_trial_temp*")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    said = run(
+        *(sys.executable, "-m", "pip", "install", "--verbose", "--no-deps"),
+        *("--no-build-isolation", "--target", str(target), str(source)),
+        CC=str(tmp_path / "no-compiler"),
     )
+    assert "failed" in said and "no-compiler" in said
     assert (target / "peerproto" / "py.typed").exists()
+    assert not list(target.rglob("*.so"))
     assert not (target / "twisted" / "__init__.py").exists()
     said = subprocess.run(
         [sys.executable, "-m", "twisted", "peers", "--version"],
@@ -47,7 +55,7 @@ def test_normal_install(tmp_path: Path) -> None:
         timeout=60,
         check=True,
     ).stdout
-    assert said.startswith("peerproto ")
+    assert re.fullmatch(r"peerproto \S+ \(pure Python\)\n", said)
 
 
 def test_tests_that_use_memory_peers() -> None:

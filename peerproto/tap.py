@@ -9,6 +9,7 @@ from twisted.application.service import IService
 from twisted.python.usage import Options as TwistedOptions
 
 import peerproto
+from peerproto.compiled import SPEED
 from peerproto.config import Config, ConfigError
 
 
@@ -35,7 +36,7 @@ class Options(TwistedOptions):
 
     def opt_version(self) -> NoReturn:
         """Display peerproto's version and exit."""
-        print(f"peerproto {peerproto.__version__}")
+        print(f"peerproto {peerproto.__version__} ({SPEED})")
         sys.exit(0)
 
     def postOptions(self) -> None:

@@ -110,7 +110,16 @@ class ImportTests(SynchronousTestCase):
             "wire": {"wire"},
             "tables": {"wire", "tables"},
             "peering": {"wire", "tables", "peering", "limits"},
-            "runtime": {"wire", "tables", "peering", "runtime", "service", "sharedtable", ""},
+            "runtime": {
+                "wire",
+                "tables",
+                "peering",
+                "runtime",
+                "service",
+                "sharedtable",
+                "compiled",
+                "",
+            },
         }
         root = Path(peerproto.__file__).parent
         for floor, allowed in above.items():

@@ -8,6 +8,7 @@ import resource
 
 import peerproto
 import twisted
+from peerproto.compiled import SPEED
 from peerproto.runtime.commands import Answer, Command
 from peerproto.service import StickTableService
 
@@ -33,6 +34,7 @@ def info_commands(service: StickTableService) -> list[Command]:
             "Tables": len(service.tables),
             "Entries": sum(map(len, service.tables)),
             "Tasks": service.tasks,
+            "Speed": SPEED,
             "Python": platform.python_version(),
             "Twisted": twisted.__version__,
         }

@@ -196,7 +196,7 @@ class RunReader:
             life_at = at
             if timed:
                 at += 4
-            key_at = at
+            key_start = key_at = at
             if key_length:
                 record_at = key_at + key_length
                 key_end = record_at
@@ -226,14 +226,17 @@ class RunReader:
                 break
             if at != end:
                 break
-            life = data[life_at : life_at + 4] if timed else UNKNOWN_LIFE
-            stored = stamp + b"\x00" + life
-            if key_length:
-                stored += data[key_at:key_end]
-            if text:
-                stored += data[record_at:text_at] + text + data[text_at + 2 : end]
+            if timed and key_length and not text:
+                # All of it as it came, after a byte without meaning.
+                stored = stamp + data[life_at - 1 : end]
             else:
-                stored += data[record_at:end]
+                stored = stamp + b"\x00" + (data[life_at:key_start] if timed else UNKNOWN_LIFE)
+                if key_length:
+                    stored += data[key_at:key_end]
+                if text:
+                    stored += data[record_at:text_at] + text + data[text_at + 2 : end]
+                else:
+                    stored += data[record_at:end]
             keys.append(data[key_at:key_end])
             values.append(stored)
             if timed:
