@@ -11,7 +11,7 @@ from typing import Any
 
 from setuptools import setup
 
-HOT = ["peerproto/wire/runs.py", "peerproto/tables/parts.py"]
+HOT = ["peerproto/wire/runs.py", "peerproto/tables/parts.py", "peerproto/tables/updates.py"]
 
 
 def extensions() -> list[Any]:

@@ -6,8 +6,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from peerproto.tables import stored
+from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.codec import MAX_AGE, Values
 from peerproto.wire.datatypes import DATA_TYPES, DataType, Frequency, Kind
+from peerproto.wire.dictionary import SendingDictionary
+from peerproto.wire.frames import FrameBuffer
 from peerproto.wire.keys import FIXED_LENGTH, KeyType
 from peerproto.wire.layout import Column, Layout
 from peerproto.wire.messages import Ack, Control, ErrorMessage, TableDefinition, TableSwitch
@@ -76,3 +80,12 @@ def pieces(draw: st.DrawFn, data: bytes) -> list[bytes]:
     """The same bytes, cut anywhere."""
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=10)))
     return [data[i:j] for i, j in zip([0, *cuts], [*cuts, len(data)])]
+
+
+def as_sent(layout: Layout, record: bytes, sending: SendingDictionary) -> bytes:
+    """The values of an update for a record that has just come."""
+    writer = UpdateWriter(layout, 0, sending, False)
+    key = bytes(layout.fixed_key_length)
+    writer.write(key, stored.pack(0, 0) + key + record, 0, bytes(4))
+    (frame,) = FrameBuffer().feed(writer.take())
+    return frame.payload[4 + (len(key) or 1) :]

@@ -28,6 +28,8 @@ from peerproto.wire.messages import (
     read_message,
 )
 
+from .strategies import as_sent
+
 CAPTURES = Path(__file__).parent / "captures"
 FILES = sorted(CAPTURES.glob("*.bin"))
 
@@ -139,7 +141,7 @@ class CaptureTests(SynchronousTestCase):
                 codec = layout.codec
                 update = EntryUpdate.decode(frame, layout, receiving)
                 record = codec.encode(codec.decode(update.values, 0))
-                update = attrs.evolve(update, values=codec.write(record, 0, 0, sending))
+                update = attrs.evolve(update, values=as_sent(layout, record, sending))
                 out += update.encode(layout.key_type)
                 continue
             message = read_message(frame)

@@ -25,7 +25,7 @@ from peerproto.wire.messages import (
     read_message,
 )
 
-from .strategies import definitions, layouts, messages, raw_keys, uint32, values
+from .strategies import as_sent, definitions, layouts, messages, raw_keys, uint32, values
 
 
 def frame_of(encoded: bytes) -> Frame:
@@ -174,7 +174,7 @@ class UpdateTests(SynchronousTestCase):
         sending, receiving = SendingDictionary(), ReceivingDictionary()
         for _ in range(2):  # the second time by reference
             sent = EntryUpdate(
-                update.id, update.expiry, update.key, layout.codec.write(record, 0, 0, sending)
+                update.id, update.expiry, update.key, as_sent(layout, record, sending)
             )
             frame = frame_of(sent.encode(layout.key_type))
             self.assertEqual(EntryUpdate.decode(frame, layout, receiving), update)
@@ -184,7 +184,7 @@ class UpdateTests(SynchronousTestCase):
         """An update cut anywhere is malformed; bytes after its end are skipped."""
         layout = data.draw(layouts())
         record = layout.codec.encode(data.draw(values(layout)))
-        values_sent = layout.codec.write(record, 0, 0, SendingDictionary())
+        values_sent = as_sent(layout, record, SendingDictionary())
         update = EntryUpdate(1, 2, data.draw(raw_keys(layout)), values_sent)
         message_class, message_type, payload = frame_of(update.encode(layout.key_type))
         for length in range(len(payload)):

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from typing import Optional
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.expiry import NEVER
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
+from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.dictionary import SendingDictionary
-from peerproto.wire.messages import EntryUpdate
 
 
 class Sender:
@@ -30,30 +29,30 @@ class Sender:
         self._timed = timed
         self._dictionary = SendingDictionary()
         self._announced: Optional[Declaration] = None
+        self._writer: Optional[UpdateWriter] = None
 
     def changes(
-        self, out: bytearray, local_id: int, table: StickTable, sent: int, room: int
-    ) -> tuple[int, int]:
-        """Append the changes after ``sent`` until ``out`` has ``room`` bytes.
+        self, local_id: int, table: StickTable, sent: int, room: int
+    ) -> tuple[bytes, int, int]:
+        """The changes after ``sent``, until they have ``room`` bytes.
 
-        Returns the number of the latest change that is behind us now, and how
-        many updates that took.
+        Returns with them the number of the latest change that is behind us now, and
+        how many updates that took.
         """
         count = 0
+        writer = self._writer
         for number, key in table.log.after(sent):
             stored = table.stored(key)
-            update = stored and self._update(table, number, key, stored)
-            if update:
-                out += self._announcement(local_id, table)
-                out += update
-                count += 1
+            if stored is not None:
+                writer = self._announce(local_id, table)
+                count += writer.write(key, stored, self.now, (number & ID_MASK).to_bytes(4, "big"))
             sent = number
-            if len(out) >= room:
-                return sent, count
-        return table.log.head, count
+            if writer is not None and writer.size >= room:
+                return writer.take(), sent, count
+        return b"" if writer is None else writer.take(), table.log.head, count
 
-    def lesson(self, tables: list[tuple[int, StickTable]]) -> Iterator[bytes]:
-        """Every entry of the tables, given with our ids of them.
+    def lesson(self, tables: list[tuple[int, StickTable]], room: int) -> Iterator[bytes]:
+        """Every entry of the tables, given with our ids of them, ``room`` bytes at a time.
 
         All updates of a table carry the id of its latest change at the start:
         a peer that acks it says that it needs nothing from before.
@@ -61,27 +60,25 @@ class Sender:
         self.taught = 0
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
-            yield self._announcement(local_id, table)
+            update_id = (origin & ID_MASK).to_bytes(4, "big")
+            writer = self._announce(local_id, table)
             for key, stored in table.scan():
-                update = self._update(table, origin, key, stored)
-                if update:
+                if table.declaration is not self._announced:
+                    yield writer.take()
+                    writer = self._announce(local_id, table)
+                if writer.write(key, stored, self.now, update_id):
                     self.taught += 1
-                    yield self._announcement(local_id, table) + update
+                    if writer.size >= room:
+                        yield writer.take()
+            yield writer.take()
 
-    def _announcement(self, local_id: int, table: StickTable) -> bytes:
-        """The definition, when updates so far were for another table or layout."""
-        if table.declaration is self._announced:
-            return b""
-        self._announced = table.declaration
-        return table.declaration.definition(local_id).encode()
-
-    def _update(self, table: StickTable, number: int, key: bytes, stored: bytes) -> bytes:
-        """An update for what is stored; empty if it has expired."""
-        came, deadline = table.lifetime(stored)
-        left = 0 if deadline == NEVER else deadline - self.now
-        if left <= 0 and deadline != NEVER:
-            return b""
-        layout = table.layout
-        values = layout.codec.write(stored, table.record_at, self.now - came, self._dictionary)
-        expiry = left if self._timed else None
-        return EntryUpdate(number & ID_MASK, expiry, key, values).encode(layout.key_type)
+    def _announce(self, local_id: int, table: StickTable) -> UpdateWriter:
+        """What writes updates of a table; the definition first, if those so far were others."""
+        declaration = table.declaration
+        if self._writer is None or declaration is not self._announced:
+            self._announced = declaration
+            self._writer = UpdateWriter(
+                declaration.layout, declaration.expire, self._dictionary, self._timed
+            )
+            self._writer.add(declaration.definition(local_id).encode())
+        return self._writer

@@ -55,6 +55,10 @@ DEAD_TIMEOUT: Final = 5000
 """A period of so many ms without a byte received ends the session."""
 
 
+LESSON_PIECE: Final = 4096
+"""Bytes of a lesson that are written at once."""
+
+
 class SessionState(enum.Enum):
     LIVE = "live"
     TEACHING = "teaching"
@@ -191,7 +195,9 @@ class Session:
         self.state = SessionState.TEACHING
         tables = self.tables
         self._origins = [(shared, shared.table.log.head) for shared in tables]
-        self._lesson = self._sender.lesson([(one.local_id, one.table) for one in tables])
+        self._lesson = self._sender.lesson(
+            [(one.local_id, one.table) for one in tables], LESSON_PIECE
+        )
 
     def _control(self, message: Control) -> None:
         if message is Control.RESYNC_REQUEST:
@@ -252,9 +258,10 @@ class Session:
         if self.state is SessionState.LIVE:
             for shared in self.tables:
                 if shared.table.log.head > shared.sent and len(out) < room:
-                    shared.sent, count = self._sender.changes(
-                        out, shared.local_id, shared.table, shared.sent, room
+                    changes, shared.sent, count = self._sender.changes(
+                        shared.local_id, shared.table, shared.sent, room - len(out)
                     )
+                    out += changes
                     self.peer.counters.tx_updates += count
         elif self.state is SessionState.TEACHING:
             self._teach(out, room)

@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 from peerproto.wire import varint
 from peerproto.wire.datatypes import Frequency, Kind
-from peerproto.wire.dictionary import ReceivingDictionary, SendingDictionary
+from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
 
 Values = tuple[Any, ...]
@@ -43,7 +43,6 @@ class EntryCodec:
         """How many encoded integers stand before, between and after dictionary values."""
         self._runs = [_pattern(count) for count in self.integers]
         self._has_dictionary = len(self.integers) > 1
-        self._ageing = _ageing_pattern(shape)
         self.decode: Callable[..., Values] = _generate_decode(shape)
         """``decode(data, offset, elapsed=0)``: the values of the record at ``offset``,
         with ages that have grown by ``elapsed`` ms."""
@@ -94,45 +93,6 @@ class EntryCodec:
             offset = match.end()
         return b"".join(parts)
 
-    def write(
-        self, record: bytes, offset: int, elapsed: int, dictionary: SendingDictionary
-    ) -> bytes:
-        """The values to send for a record, ``elapsed`` ms after it came.
-
-        The ages of frequency counters have grown by that much.
-        """
-        if self._ageing is not None:
-            record, offset = self.aged(record, offset, elapsed), 0
-        if not self._has_dictionary:
-            return record[offset:] if offset else record
-        parts: list[bytes] = []
-        for number, run in enumerate(self._runs):
-            if number:
-                length, start = varint.decode(record, offset)
-                offset = start + length
-                parts.append(dictionary.write(record[start:offset]))
-            match = run.match(record, offset)
-            if match is None:
-                raise self._malformed(record, offset)
-            parts.append(match[0])
-            offset = match.end()
-        return b"".join(parts)
-
-    def aged(self, record: bytes, offset: int, elapsed: int) -> bytes:
-        """The record (without what stands before ``offset``) ``elapsed`` ms later."""
-        if self._ageing is None:
-            return record[offset:]
-        if self._has_dictionary:
-            return self._encode(self.decode(record, offset, elapsed))
-        match = self._ageing.match(record, offset)
-        if match is None:
-            raise self._malformed(record, offset)
-        parts = list(match.groups())
-        for place in range(1, len(parts), 2):
-            age = varint.decode(parts[place], 0)[0]
-            parts[place] = varint.encode(_aged(age, elapsed))
-        return b"".join(parts)
-
     def _malformed(self, data: bytes, offset: int) -> MalformedMessage:
         """What is wrong with values that no pattern matched."""
         try:
@@ -173,21 +133,6 @@ def _integers(shape: Shape) -> tuple[int, ...]:
 
 def _pattern(integers: int) -> re.Pattern[bytes]:
     return re.compile(varint.VARINT + b"{%d}" % integers, re.DOTALL)
-
-
-def _ageing_pattern(shape: Shape) -> Optional[re.Pattern[bytes]]:
-    """A pattern whose even groups are the ages; ``None`` where there are none."""
-    pattern, between, ages = b"", 0, 0
-    for kind, elements in shape:
-        if kind is not Kind.FREQUENCY:
-            between += elements or 1
-            continue
-        for _ in range(elements or 1):
-            pattern += b"(%b{%d})(%b)" % (varint.VARINT, between, varint.VARINT)
-            between, ages = 2, ages + 1
-    if not ages:
-        return None
-    return re.compile(pattern + b"(%b{%d})" % (varint.VARINT, between), re.DOTALL)
 
 
 _READ_ONE = """\

@@ -1,0 +1,180 @@
+"""The fast road of teaching: what a table stores to the updates that say it.
+
+An update has nearly what is stored, in the same order; but lives have become
+shorter, ages of frequency counters have grown, and a text of a dictionary is
+a reference to the connection's cache. What to do with a record follows from
+its columns, and is written down once as a short list of steps: walk over
+integers, let an age grow, refer to a text. `UpdateWriter` goes through them for
+each entry, and copies what lies between as it is. mypyc compiles this module.
+
+Invariant: what is stored can be decoded (`peerproto.wire.runs`, `peerproto.wire.codec`), so ends
+are not checked here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peerproto.wire.codec import MAX_AGE
+from peerproto.wire.datatypes import Kind
+from peerproto.wire.dictionary import SendingDictionary
+from peerproto.wire.layout import Layout
+from peerproto.wire.varint import encode
+
+COMPILED: Final = not __file__.endswith(".py")
+"""Whether mypyc has compiled this module."""
+
+_AGE: Final = -1
+_TEXT: Final = -2
+
+_BYTES: Final = [bytes((byte,)) for byte in range(256)]
+_TWO: Final = [encode(240 + number) for number in range(2048)]
+"""The integers that are two bytes long."""
+_BEGINNINGS: Final = [bytes((two[0], two[1] | 0x80)) for two in _TWO]
+"""The first two bytes of longer ones."""
+
+
+def quick_encode(value: int) -> bytes:
+    """`varint.encode` for what was checked before."""
+    if value < 240:
+        return _BYTES[value]
+    value -= 240
+    if value < 2048:
+        return _TWO[value]
+    rest = (value - 2048) >> 11
+    if rest < 128:
+        return _BEGINNINGS[value & 0x7FF] + _BYTES[rest]
+    return encode(value + 240)
+
+
+class UpdateWriter:
+    """Writes updates of one table for one session; they gather until `take`."""
+
+    def __init__(
+        self, layout: Layout, expire: int, dictionary: SendingDictionary, timed: bool
+    ) -> None:
+        """``expire`` is the table's, in ms; ``timed`` is whether updates carry their expiry."""
+        self.size: int = 0
+        """Bytes gathered."""
+        self._pieces: list[bytes] = []
+        self._key_length: int = layout.fixed_key_length
+        self._record_at: int = 13 + layout.fixed_key_length
+        self._steps: list[int] = _steps(layout)
+        self._expire: int = expire
+        self._dictionary = dictionary
+        self._timed = timed
+        self._head: bytes = b"\n\x85" if timed else b"\n\x80"
+        self._stamp: bytes = b""
+        self._came: int = 0
+
+    def take(self) -> bytes:
+        """What was written since the last call."""
+        taken = b"".join(self._pieces)
+        self._pieces = []
+        self.size = 0
+        return taken
+
+    def add(self, message: bytes) -> None:
+        """Put another message between updates."""
+        self._pieces.append(message)
+        self.size += len(message)
+
+    def write(  # noqa: PLR0915 (one loop, without calls that would cost more than they say)
+        self, key: bytes, stored: bytes, now: int, update_id: bytes
+    ) -> bool:
+        """Write an update for what is stored, at a time in ms: not if it has expired by then.
+
+        ``update_id`` is 4 bytes.
+        """
+        stamp = stored[:8]
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._came = int.from_bytes(stamp, "big")
+        elapsed = now - self._came
+        left = 0
+        if self._expire:
+            left = stored[9] << 24 | stored[10] << 16 | stored[11] << 8 | stored[12]
+            left = (left if left < self._expire else self._expire) - elapsed
+            if left <= 0:
+                return False
+        pieces = self._pieces
+        head_at = len(pieces)
+        pieces.append(b"")
+        size = 4
+        pieces.append(update_id)
+        if self._timed:
+            pieces.append(left.to_bytes(4, "big"))
+            size += 4
+        at = self._record_at
+        copied = 13
+        if not self._key_length:
+            length = quick_encode(len(key))
+            pieces.append(length)
+            pieces.append(key)
+            size += len(length) + len(key)
+        for step in self._steps:
+            if step >= 0:
+                for _ in range(step):
+                    at += 1
+                    if stored[at - 1] >= 240:
+                        while stored[at] >= 128:
+                            at += 1
+                        at += 1
+                continue
+            # The integer here, and where it ends.
+            start = at
+            number = stored[at]
+            at += 1
+            if number >= 240:
+                shift = 4
+                byte = stored[at]
+                while byte >= 128:
+                    number += byte << shift
+                    shift += 7
+                    at += 1
+                    byte = stored[at]
+                number += byte << shift
+                at += 1
+            if step == _AGE:
+                number &= 0xFFFFFFFF
+                if number > MAX_AGE:
+                    # Another thread of HAProxy's has just begun this period: see `codec`.
+                    number = 0
+                number += elapsed
+                if number > MAX_AGE:
+                    number = MAX_AGE
+                elif number < 0:
+                    number = 0
+                new = quick_encode(number)
+            else:
+                text = stored[at : at + number]
+                at += number
+                new = self._dictionary.write(text)
+            if start > copied:
+                pieces.append(stored[copied:start])
+                size += start - copied
+            pieces.append(new)
+            size += len(new)
+            copied = at
+        pieces.append(stored[copied:])
+        size += len(stored) - copied
+        head = self._head + quick_encode(size)
+        pieces[head_at] = head
+        self.size += len(head) + size
+        return True
+
+
+def _steps(layout: Layout) -> list[int]:
+    """How many integers to walk over, and what then; nothing after the last age or text."""
+    steps = [0]
+    for column in layout.columns:
+        kind = column.data_type.kind
+        for _ in range(column.elements or 1):
+            if kind is Kind.FREQUENCY:
+                steps += [_AGE, 2]
+            elif kind is Kind.DICTIONARY:
+                steps += [_TEXT, 0]
+            else:
+                steps[-1] += 1
+    steps.pop()
+    return [step for step in steps if step]
