@@ -176,10 +176,10 @@ class SameResultTests(SynchronousTestCase):
         """Dictionary values: new texts, references, none, and one never sent."""
         layout = Declaration.parse("t", "type string len 9 size 9 store gpc0,server_key").layout
         new, other = b"\x04\x01\x02s1", b"\x05\x02\x03s22"
-        for refs, good in (
-            ([new, b"\x01\x01", b"\x00", b"\x01\x01", other, b"\x01\x02", new, b"\x01\x01"], 8),
-            ([new, b"\x01\x01", b"\x01\x03", b"\x01\x01"], 2),
-            ([new, b"\x01\x01", b"\x02\x01", b"\x01\x01"], 2),
+        for refs, good, by_runs in (
+            ([new, b"\x01\x01", b"\x00", b"\x01\x01", other, b"\x01\x02", new, b"\x01\x01"], 8, 5),
+            ([new, b"\x01\x01", b"\x01\x03", b"\x01\x01"], 2, 1),
+            ([new, b"\x01\x01", b"\x02\x01", b"\x01\x01"], 2, 1),
         ):
             whole = b"".join(
                 EntryUpdate(None, 9, b"k%d" % number, b"\xf1\x02" + ref).encode(layout.key_type)
@@ -188,6 +188,8 @@ class SameResultTests(SynchronousTestCase):
             for road in self.compare(layout, [whole]):
                 self.assertEqual(len(road.table._parts), good)
                 self.assertEqual(road.error is None, good == len(refs))
+                if road.way in ("plain", "read"):
+                    self.assertEqual(road.by_runs, by_runs, road.way)
 
 
 class HostileTests(SynchronousTestCase):
@@ -196,7 +198,7 @@ class HostileTests(SynchronousTestCase):
         if COMPILED:
             raise SkipTest("compiled, nothing is cut at separators")
         layout = RATES.layout
-        reader = RunReader(4, 0, 1, -1, {})
+        reader = RunReader(4, 0, 1, -1, [b""] * 256)
         one = EntryUpdate(None, 9, b"\n\x86\n\x86", b"\x01").encode(layout.key_type)
         given_to_cut = 0
         cut = RunReader.cut

@@ -47,7 +47,7 @@ class Reception:
         table: StickTable,
         layout: Layout,
         expire: Optional[int],
-        texts: Optional[dict[bytes, bytes]] = None,
+        texts: Optional[list[bytes]] = None,
     ) -> None:
         """``texts`` are those that values may refer to, as `RunReader` has them."""
         self.table = table
@@ -57,7 +57,7 @@ class Reception:
         self._as_is = False
         self._places: list[Optional[int]] = []
         self._updates: list[Update] = []
-        self._reader = _reader(layout, texts or {})
+        self._reader = _reader(layout, texts or [b""] * 256)
 
     @property
     def reader(self) -> Optional[RunReader]:
@@ -131,7 +131,7 @@ class Reception:
             yield key, self.table.life(None if self.expire == 0 else expiry), own.encode(values)
 
 
-def _reader(layout: Layout, texts: dict[bytes, bytes]) -> Optional[RunReader]:
+def _reader(layout: Layout, texts: list[bytes]) -> Optional[RunReader]:
     """``None`` for records with several dictionary values, which no table of HAProxy's has."""
     integers = layout.codec.integers
     if len(integers) > 2:

@@ -51,8 +51,8 @@ class ReceivingDictionary:
 
     def __init__(self) -> None:
         self._texts: list[Optional[bytes]] = [None] * PLACES
-        self.known: dict[bytes, bytes] = {}
-        """For each value that refers to a text: that text in a record, with its length."""
+        self.known = [b""] * 256
+        """By the byte that an id is: its text as it stands in a record, with its length."""
 
     def read(self, message: bytes, offset: int) -> tuple[bytes, int]:
         """The text at ``offset``, empty for none, and where the next value starts.
@@ -82,7 +82,7 @@ class ReceivingDictionary:
                 )
             text = value[begin : begin + size]
             self._texts[number - 1] = text
-            self.known[b"\x01" + varint.encode(number)] = varint.encode(size) + text
+            self.known[number] = varint.encode(size) + text
             return text, end
         known = self._texts[number - 1]
         if known is None:

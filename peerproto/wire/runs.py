@@ -33,8 +33,8 @@ from peerproto.wire.varint import VARINT
 COMPILED: Final = not __file__.endswith(".py")
 """Whether mypyc has compiled this module."""
 
-UNKNOWN_LIFE: Final = b"\xff\xff\xff\xff"
-"""The life (4 bytes, in ms) of what came without one: the table's own is shorter."""
+_NO_LIFE: Final = b"\x00\xff\xff\xff\xff"
+"""A byte without meaning, and the life of what came without one: the table's own is shorter."""
 
 _CLASS: Final = 10
 _UPDATE: Final = 0x80
@@ -93,14 +93,14 @@ class RunReader:
         longest_string: int,
         before: int,
         after: int,
-        texts: dict[bytes, bytes],
+        texts: list[bytes],
     ) -> None:
         """
         :param key_length: bytes of a key; 0 for strings.
         :param longest_string: bytes of a string's key at most: what is longer is cut.
         :param before: integers in a record before its dictionary value, or in all.
         :param after: integers after that; -1 without such a value.
-        :param texts: what stands in a record for each reference to a known text.
+        :param texts: by the id of a known text, what stands for it in a record; 256 of them.
         """
         self.keys: list[bytes] = []
         self.values: list[bytes] = []
@@ -216,7 +216,7 @@ class RunReader:
                     at += 2
                     if at > end or data[text_at] != 1:
                         break
-                    text = texts.get(data[text_at:at], b"")
+                    text = texts[data[text_at + 1]]
                     if not text:
                         break
                 else:
@@ -227,16 +227,17 @@ class RunReader:
             if at != end:
                 break
             if timed and key_length and not text:
-                # All of it as it came, after a byte without meaning.
+                # All of it as it came, from a byte without meaning on.
                 stored = stamp + data[life_at - 1 : end]
             else:
-                stored = stamp + b"\x00" + (data[life_at:key_start] if timed else UNKNOWN_LIFE)
-                if key_length:
-                    stored += data[key_at:key_end]
+                stored = stamp + (data[life_at - 1 : key_start] if timed else _NO_LIFE)
+                kept_at = key_at if key_length else record_at
                 if text:
-                    stored += data[record_at:text_at] + text + data[text_at + 2 : end]
+                    if text_at > kept_at:
+                        stored += data[kept_at:text_at]
+                    stored += text + data[text_at + 2 : end]
                 else:
-                    stored += data[record_at:end]
+                    stored += data[kept_at:end]
             keys.append(data[key_at:key_end])
             values.append(stored)
             if timed:
@@ -369,8 +370,8 @@ class RunReader:
             if place < 0:
                 break
             if has_text and record[place]:
-                text = texts.get(record[place : place + 2])
-                if text is None:
+                text = texts[record[place + 1]] if record[place] == 1 else b""
+                if not text:
                     break
                 record = record[:place] + text + record[place + 2 :]
             add_key(key)
