@@ -160,19 +160,33 @@ class Learnt:
     """Processor time for each entry, in microseconds, starting included."""
 
 
-def learn(learner: Rival, entries: int) -> Learnt:
-    """Start a learner beside a full teacher, and watch it."""
+def resident_when_empty(kind: str, table: str, folder: Path) -> int:
+    """Bytes of memory of a process that has no entries."""
+    rival = Rival(kind, "alone", table, folder, {"alone": free_port()})
+    rival.start()
+    try:
+        while not rival.socket.exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        return rival.resident()
+    finally:
+        rival.stop()
+
+
+def learn(learner: Rival, entries: int, empty: int) -> Learnt:
+    """Start a learner beside a full teacher, and watch it.
+
+    ``empty`` is what `resident_when_empty` says of its kind.
+    """
     learner.start()
     try:
-        first = used = empty = 0
+        first = used = 0
         began = now = 0.0
         deadline = time.perf_counter() + _ENDLESS
         while used < entries:
             used, now = learner.used(), time.perf_counter()
             if now > deadline:
                 raise TimeoutError(f"{learner.kind} has {used} of {entries} entries")
-            if not used and learner.socket.exists():
-                empty = learner.resident()
             if used and not first:
                 first, began = used, now
             time.sleep(0.005)
@@ -194,6 +208,10 @@ def lessons(
     """For each pair of teacher and learner (of `KINDS`), taken in turns: one result a round."""
     recorded = b"".join(lesson(entries, table))
     results: dict[tuple[str, str], list[Learnt]] = {pair: [] for pair in pairs}
+    empty = {
+        kind: resident_when_empty(kind, table, folder)
+        for kind in dict.fromkeys(learner for _, learner in pairs)
+    }
     for kind in dict.fromkeys(teacher for teacher, _ in pairs):
         ports = {name: free_port() for name in ("teacher", "learner", "feeder")}
         teacher = Rival(kind, "teacher", table, folder, ports)
@@ -205,7 +223,7 @@ def lessons(
                 for pair in pairs:
                     if pair[0] == kind:
                         learner = Rival(pair[1], "learner", table, folder, ports)
-                        results[pair].append(learn(learner, entries))
+                        results[pair].append(learn(learner, entries, empty[pair[1]]))
         finally:
             teacher.stop()
     return results

@@ -61,16 +61,13 @@ class Sender:
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
-            writer = self._announce(local_id, table)
-            for key, stored in table.scan():
-                if table.declaration is not self._announced:
-                    yield writer.take()
-                    writer = self._announce(local_id, table)
-                if writer.write(key, stored, self.now, update_id):
-                    self.taught += 1
-                    if writer.size >= room:
-                        yield writer.take()
-            yield writer.take()
+            entries = table.scan()
+            more = True
+            while more:
+                writer = self._announce(local_id, table)
+                self.taught += writer.write_until(room, entries, self.now, update_id)
+                more = writer.size >= room
+                yield writer.take()
 
     def _announce(self, local_id: int, table: StickTable) -> UpdateWriter:
         """What writes updates of a table; the definition first, if those so far were others."""

@@ -13,6 +13,7 @@ are not checked here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from peerproto.wire.codec import MAX_AGE
@@ -64,8 +65,12 @@ class UpdateWriter:
         self._dictionary = dictionary
         self._timed = timed
         self._head: bytes = b"\n\x85" if timed else b"\n\x80"
-        self._stamp: bytes = b""
+        self._stamp: bytes = b"\xff" * 8
         self._came: int = 0
+        self._last_id: bytes = b""
+        self._update_id: bytes = b""
+        self._heads: list[bytes] = []
+        """By the size of a payload: what stands before the life, with the id of now."""
 
     def take(self) -> bytes:
         """What was written since the last call."""
@@ -79,6 +84,21 @@ class UpdateWriter:
         self._pieces.append(message)
         self.size += len(message)
 
+    def write_until(
+        self, room: int, entries: Iterator[tuple[bytes, bytes]], now: int, update_id: bytes
+    ) -> int:
+        """Write entries until ``room`` bytes are gathered, or there are no more: how many.
+
+        See `write`.
+        """
+        count = 0
+        for key, stored in entries:
+            if self.write(key, stored, now, update_id):
+                count += 1
+                if self.size >= room:
+                    break
+        return count
+
     def write(  # noqa: PLR0915 (one loop, without calls that would cost more than they say)
         self, key: bytes, stored: bytes, now: int, update_id: bytes
     ) -> bool:
@@ -86,10 +106,9 @@ class UpdateWriter:
 
         ``update_id`` is 4 bytes.
         """
-        stamp = stored[:8]
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._came = int.from_bytes(stamp, "big")
+        if not stored.startswith(self._stamp):
+            self._stamp = stored[:8]
+            self._came = int.from_bytes(self._stamp, "big")
         elapsed = now - self._came
         left = 0
         if self._expire:
@@ -101,7 +120,6 @@ class UpdateWriter:
         head_at = len(pieces)
         pieces.append(b"")
         size = 4
-        pieces.append(update_id)
         if self._timed:
             pieces.append(left.to_bytes(4, "big"))
             size += 4
@@ -158,10 +176,21 @@ class UpdateWriter:
             copied = at
         pieces.append(stored[copied:])
         size += len(stored) - copied
-        head = self._head + quick_encode(size)
+        if update_id == self._update_id and size < 240:
+            head = self._heads[size]
+        else:
+            head = self._new_head(size, update_id)
         pieces[head_at] = head
-        self.size += len(head) + size
+        self.size += len(head) + size - 4
         return True
+
+    def _new_head(self, size: int, update_id: bytes) -> bytes:
+        """What stands before the life; all that are likely are kept if the id came before."""
+        if update_id == self._last_id:
+            self._heads = [self._head + byte + update_id for byte in _BYTES[:240]]
+            self._update_id = update_id
+        self._last_id = update_id
+        return self._head + quick_encode(size) + update_id
 
 
 def _steps(layout: Layout) -> list[int]:
