@@ -48,14 +48,19 @@ lint: $(VENV)/test.stamp
 unit: $(VENV)/test.stamp
 	$(BIN)/python -m twisted.trial tests
 
-# The same tests against the modules that mypyc has compiled.
-compiled: $(VENV)/test.stamp
-	rm -rf build/compiled
+# The package with its hot modules compiled by mypyc.
+build/compiled: $(VENV)/test.stamp $(shell find peerproto -name '*.py') setup.py
+	rm -rf build
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--target build/compiled .
-	cp -r tests setup.cfg build/compiled
 	cd build/compiled && $(abspath $(BIN))/python -c \
 		'from peerproto.compiled import COMPILED; assert COMPILED, "nothing was compiled"'
+	@touch $@
+
+# The same tests against that.
+compiled: build/compiled
+	rm -rf build/compiled/tests
+	cp -r tests setup.cfg build/compiled
 	cd build/compiled && $(abspath $(BIN))/python -m twisted.trial tests
 
 programs:
@@ -64,7 +69,7 @@ programs:
 e2e: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/test.stamp
+bench: $(VENV)/test.stamp programs build/compiled
 	$(BIN)/python -m bench
 
 soak: $(VENV)/test.stamp programs

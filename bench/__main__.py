@@ -1,48 +1,117 @@
-"""``python -m bench [entries [rounds]]``: all measurements, each round in fresh processes."""
+"""``python -m bench [entries [rounds]]``: all measurements, one table of each kind.
+
+What can be compared with HAProxy is: pure, compiled and HAProxy take turns, and a
+ratio is the median over the rounds of the ratios within a round.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 from bench.measure import MEASUREMENTS
+from bench.rivals import COMPILED_TREE, KINDS, Learnt, lessons
 
-LINES = (
+ALONE = (
     ("learn", "per_second", "learnt by a session, from memory", "entries/s"),
-    ("learn-socket", "per_second", "learnt by the service, over loopback TCP", "entries/s"),
+    ("observe", "per_second", "the same, with an observer of whole batches", "entries/s"),
+    ("observe", "decoded_per_second", "the same, and one value read of each change", "entries/s"),
+    ("hostile", "ns_per_byte", "a separator in each payload, for a byte of input", "ns"),
+    ("hostile", "ordinary_ns_per_byte", "an ordinary lesson, for a byte of input", "ns"),
     ("teach", "per_second", "taught by a session, to a sink", "entries/s"),
     ("teach", "longest_slice_ms", "longest slice of that lesson", "ms"),
-    ("learn", "bytes_per_entry", "resident memory of what was learnt", "bytes/entry"),
-    ("teach", "bytes_per_update", "size of an update on the wire", "bytes"),
+    ("pauses", "learn_ms", "longest read of a lesson", "ms"),
+    ("pauses", "expire_ms", "longest slice of expiry", "ms"),
+    ("pauses", "clear_ms", "longest slice of clearing", "ms"),
+    ("learn", "bytes_per_entry", "resident memory of what was learnt", "bytes"),
+    ("limits", "dict_per_second", "limit: storing ready keys and values in a dict", "entries/s"),
+    ("limits", "loopback_per_second", "limit: reading the bytes from loopback TCP", "entries/s"),
+)
+
+COMPARED: tuple[tuple[str, str, Callable[[Learnt], float], str], ...] = (
+    ("learner", "learns, entries a second", lambda one: one.per_second, "{:,.0f}"),
+    ("learner", "resident bytes an entry", lambda one: one.bytes_per_entry, "{:,.0f}"),
+    ("learner", "processor us an entry", lambda one: one.processor_us, "{:.2f}"),
+    ("teacher", "taught by it, entries a second", lambda one: one.per_second, "{:,.0f}"),
 )
 
 
-def measure(what: str, entries: int) -> dict[str, float]:
+def alone(kind: str, what: str, entries: int) -> dict[str, float]:
     """One measurement in a process of its own."""
+    root = Path(__file__).parent.parent
+    tree = COMPILED_TREE if kind == "compiled" else root
     done = subprocess.run(
         [sys.executable, "-m", "bench.measure", what, str(entries)],
         stdout=subprocess.PIPE,
         check=True,
         timeout=600,
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": f"{tree}:{root}"},
     )
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
 
-def main(entries: int = 1_000_000, rounds: int = 3) -> None:
-    taken: dict[str, list[dict[str, float]]] = {what: [] for what in MEASUREMENTS}
+def print_alone(entries: int, rounds: int) -> None:
+    taken: dict[tuple[str, str], list[dict[str, float]]] = {}
     for number in range(rounds):
-        for what, results in taken.items():
-            print(f"round {number + 1} of {rounds}: {what}", file=sys.stderr)
-            results.append(measure(what, entries))
-    print(f"{entries:,} entries, IPv4 key, 3 counters and a rate; median of {rounds} rounds")
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
-    for what, figure, description, unit in LINES:
-        value = median(result[figure] for result in taken[what])
-        print(f"  {description:<42}{value:>12,.0f} {unit}")
+        for what in MEASUREMENTS:
+            for kind in KINDS[1:]:
+                print(f"round {number + 1} of {rounds}: {what}, {kind}", file=sys.stderr)
+                taken.setdefault((kind, what), []).append(alone(kind, what, entries))
+    print("| peerproto alone | | pure | compiled |\n| --- | --- | --- | --- |")
+    for what, figure, description, unit in ALONE:
+        cells = []
+        for kind in KINDS[1:]:
+            value = median(result[figure] for result in taken[kind, what])
+            cells.append(f"{value:,.0f}" if value >= 100 else f"{value:,.1f}")
+        print(f"| {description} | {unit} | {' | '.join(cells)} |", flush=True)
+
+
+def print_compared(table: str, entries: int, rounds: int) -> None:
+    results: dict[tuple[str, str], list[Learnt]] = {}
+    with tempfile.TemporaryDirectory(prefix="pb") as folder:
+        for side in ("learner", "teacher"):
+            print(f"{table}: each as the {side}", file=sys.stderr)
+            pairs = [
+                ("haproxy", kind) if side == "learner" else (kind, "haproxy") for kind in KINDS
+            ]
+            found = lessons(table, pairs, entries, rounds, Path(folder))
+            results |= {(side, kind): found[pair] for kind, pair in zip(KINDS, pairs)}
+    print(f"| table `{table}` | HAProxy | pure | ratio | compiled | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for side, description, figure, form in COMPARED:
+        yardstick = [figure(one) for one in results[side, "haproxy"]]
+        cells = [form.format(median(yardstick))]
+        for kind in KINDS[1:]:
+            values = [figure(one) for one in results[side, kind]]
+            ratio = median(value / other for value, other in zip(values, yardstick))
+            cells += [form.format(median(values)), f"{ratio:.2f}"]
+        print(f"| {description} | {' | '.join(cells)} |", flush=True)
+
+
+def main(entries: int = 1_000_000, rounds: int = 5) -> None:
+    version = subprocess.run(
+        [shutil.which("haproxy") or "haproxy", "-v"], capture_output=True, text=True, check=True
+    ).stdout.split()[2]
+    print(
+        f"{entries:,} entries, {rounds} rounds; {platform.python_implementation()}"
+        f" {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores,"
+        f" HAProxy {version}"
+    )
+    for table in ("rates", "mixed"):
+        print()
+        print_compared(table, entries, rounds)
+    print()
+    print_alone(entries, rounds)
 
 
 if __name__ == "__main__":

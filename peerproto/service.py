@@ -364,10 +364,13 @@ class StickTableService(Service):
                 peer.connection.flush_safely()
 
     def _expire(self) -> None:
-        """Remove what has expired, a slice at a time."""
+        """Remove what has expired, and what was cleared, a slice at a time."""
         now = self.now()
         more = False
-        for table in self.node.tables.values():
+        for table in list(self.node.tables.values()):
+            if table.discarding:
+                self.node.changed(table, table.discard(), Cause.CLEARED, now)
+                more = more or table.discarding
             due = table.next_due()
             if due is not None and due <= now:
                 self.node.changed(table, table.expire(now), Cause.EXPIRED, now)

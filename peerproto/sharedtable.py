@@ -109,10 +109,10 @@ class SharedStickTable:
 
     def clear(self) -> int:
         """Remove all entries, here only, as in HAProxy: how many there were."""
-        keys_there = [raw_key for raw_key, _ in self._table.scan()]
-        self._table.clear()
-        self._node.changed(self._table, keys_there, Cause.CLEARED, self._now())
-        return len(keys_there)
+        count = self._table.clear()
+        # Observers are told of the first now, of the rest in slices.
+        self._node.changed(self._table, self._table.discard(), Cause.CLEARED, self._now())
+        return count
 
     def _raw(self, key: Key) -> bytes:
         return keys.to_raw(key, self.layout.key_type, self.layout.key_length)

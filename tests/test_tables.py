@@ -134,6 +134,37 @@ class StickTableTests(SynchronousTestCase):
         taken = table.store([(key(4), UNENDING, b"\x01"), (key(1), UNENDING, b"\x02")], 0)
         self.assertEqual((taken, table.used, table.refused), ([key(1)], 2, 2))
 
+    def test_clear_a_large_table(self) -> None:
+        """What is cleared is gone at once; its memory is given back, and its keys are told, a
+        slice at a time, but for those that are there again."""
+        table = table_of("type integer size 100k expire 10s store gpc0")
+        table.store(((key(number), 5000, b"\x01") for number in range(20_000)), 0)
+        self.assertEqual(table.clear(), 20_000)
+        self.assertEqual((table.used, list(table.scan()), table.next_due()), (0, [], None))
+        table.set(key(7), {"gpc0": 2}, 0)
+        told: list[bytes] = []
+        slices = 0
+        while table.discarding:
+            gone = table.discard(1000)
+            self.assertLess(len(gone), 1200)
+            told += gone
+            slices += 1
+        self.assertGreater(slices, 10)
+        self.assertEqual(sorted(told), [key(number) for number in range(20_000) if number != 7])
+        self.assertEqual((table.used, table.discard()), (1, []))
+
+    def test_expire_a_large_slot(self) -> None:
+        """Entries that are due together are removed a slice at a time, each told once."""
+        table = table_of("type integer size 100k expire 10s store gpc0")
+        keys = [key(number) for number in range(10_000)]
+        table.store(((one, 5000, b"\x01") for one in keys * 2), 0)
+        expired: list[bytes] = []
+        while (due := table.next_due()) is not None and due <= 6000:
+            gone = table.expire(6000, 1000)
+            self.assertLessEqual(len(gone), 1000)
+            expired += gone
+        self.assertEqual((sorted(expired), table.used), (keys, 0))
+
     def test_remove_and_clear(self) -> None:
         """Removed entries leave the log too; numbers of changes go on."""
         table = table_of("type integer size 10 expire 10s store gpc0")

@@ -48,16 +48,28 @@ class ExpirySlots:
         return self._order[0] * self.width
 
     def pop(self, now: Optional[int] = None) -> tuple[int, list[bytes]]:
-        """Take the first slot: its deadline in ms and its keys, each once.
+        """Take the first slot: its deadline in ms and its keys, of which some may come twice.
 
         With ``now``, only if it is due. Without keys when there is none.
         """
         if not self._order or (now is not None and self._order[0] * self.width > now):
             return NEVER, []
         slot = heapq.heappop(self._order)
-        return slot * self.width, list(dict.fromkeys(self._slots.pop(slot)))
+        return slot * self.width, self._slots.pop(slot)
 
-    def clear(self) -> None:
-        """Forget all keys."""
-        self._slots.clear()
-        self._order.clear()
+    def put_back(self, keys: list[bytes], deadline: int) -> None:
+        """Put back what `pop` gave, before what has come to its slot since."""
+        slot = self.slot_of(deadline)
+        since = self._slots.get(slot)
+        if since is None:
+            heapq.heappush(self._order, slot)
+        else:
+            keys += since
+        self._slots[slot] = keys
+
+    def take_all(self) -> list[list[bytes]]:
+        """Forget all keys: the lists that they were in."""
+        waiting = list(self._slots.values())
+        self._slots = {}
+        self._order = []
+        return waiting

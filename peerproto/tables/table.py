@@ -8,7 +8,7 @@ small, and the garbage collector does not look into it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, Final, Optional
 
 import attrs
 
@@ -23,6 +23,9 @@ from peerproto.wire.codec import Values
 from peerproto.wire.datatypes import Frequency, Kind
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell, Layout
+
+SLICE: Final = 4096
+"""Entries that are expired or discarded at once: a few ms."""
 
 
 class TableFull(LocalProtocolError):
@@ -61,6 +64,8 @@ class StickTable:
         """Where the record begins in what is stored."""
         self._expiry = ExpirySlots(declaration.expire)
         self._due: list[bytes] = []
+        self._discarded: list[dict[bytes, bytes]] = []
+        self._waited: list[list[bytes]] = []
 
     @property
     def name(self) -> str:
@@ -203,14 +208,34 @@ class StickTable:
         return True
 
     def clear(self) -> int:
-        """Remove all entries, here only: how many there were."""
-        self._parts.take_all()
-        self._expiry.clear()
-        self._due.clear()
+        """Remove all entries, here only: how many there were.
+
+        Their memory is given back by `discard`.
+        """
+        self._discarded += self._parts.take_all()
+        self._waited += [*self._expiry.take_all(), self._due]
+        self._due = []
         self.log.clear()
         self._quota.used -= self.used
         cleared, self.used = self.used, 0
         return cleared
+
+    @property
+    def discarding(self) -> bool:
+        """Whether `discard` has something left to do."""
+        return bool(self._discarded or self._waited)
+
+    def discard(self, limit: int = SLICE) -> list[bytes]:
+        """Give back the memory of about ``limit`` cleared entries: their keys, but for new ones."""
+        gone: list[bytes] = []
+        while self._discarded and len(gone) < limit:
+            part = self._discarded.pop()
+            gone += [key for key in part if key not in self._parts.of(key)]
+        if self._waited:
+            del self._waited[-1][-4 * limit :]
+            if not self._waited[-1]:
+                self._waited.pop()
+        return gone
 
     def redeclare(self, declaration: Declaration) -> None:
         """Take a new declaration of the same key: entries keep what both store."""
@@ -234,7 +259,7 @@ class StickTable:
         """When (in ms) `expire` has something to look at; ``None`` for never."""
         return 0 if self._due else self._expiry.next_due()
 
-    def expire(self, now: int, limit: int = 4096) -> list[bytes]:
+    def expire(self, now: int, limit: int = SLICE) -> list[bytes]:
         """Remove entries whose time has come: their keys.
 
         Looks at about ``limit`` entries, so call it again while `next_due` is
@@ -243,7 +268,8 @@ class StickTable:
         expired: list[bytes] = []
         if not self._due:
             self._due = self._expiry.pop(now)[1]
-        looked_at, self._due = self._due[:limit], self._due[limit:]
+        looked_at = dict.fromkeys(self._due[:limit])
+        del self._due[:limit]
         for key in looked_at:
             deadline = self._deadline(key)
             if deadline is None:
@@ -284,16 +310,17 @@ class StickTable:
             return False
         wanted = ((self.declaration.size or self.used) >> 8) + 1
         if self._due:
-            self._expiry.add(self._due, 0)
+            self._expiry.put_back(self._due, 0)
             self._due = []
         while wanted:
             slot_end, waiting = self._expiry.pop()
             if not waiting:
                 break
-            for place, key in enumerate(waiting):
+            looked_at = 0
+            for key in waiting:
                 if not wanted:
-                    self._expiry.add(waiting[place:], slot_end)
                     break
+                looked_at += 1
                 deadline = self._deadline(key)
                 if deadline is not None and deadline > slot_end:
                     self._expiry.add((key,), deadline)
@@ -301,6 +328,9 @@ class StickTable:
                     self.trashed += 1
                     self._trashed_keys.append(key)
                     wanted -= 1
+            del waiting[:looked_at]
+            if waiting:
+                self._expiry.put_back(waiting, slot_end)
         return self._room > 0
 
     def _cell(self, name: str) -> Cell:
