@@ -11,7 +11,13 @@ from typing import Any
 
 from setuptools import setup
 
-HOT = ["peerproto/wire/runs.py", "peerproto/tables/parts.py", "peerproto/tables/updates.py"]
+HOT = [
+    "peerproto/wire/dictionary.py",
+    "peerproto/wire/runs.py",
+    "peerproto/wire/varint.py",
+    "peerproto/tables/parts.py",
+    "peerproto/tables/updates.py",
+]
 
 
 def extensions() -> list[Any]:
