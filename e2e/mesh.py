@@ -159,8 +159,13 @@ class Node:
     alias: str = attrs.Factory(lambda self: self.name, takes_self=True)
     """What its files are called."""
 
-    address: str = attrs.Factory(lambda self: f"127.0.0.1:{self.port}", takes_self=True)
-    """Where peers reach it: host and port, or the path of a UNIX socket."""
+    place: str = ""
+    """Where peers reach it, if not at its port: host and port, or the path of a UNIX socket."""
+
+    @property
+    def address(self) -> str:
+        """Where peers reach it."""
+        return self.place or f"127.0.0.1:{self.port}"
 
     @property
     def runtime(self) -> Path:

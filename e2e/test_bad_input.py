@@ -148,10 +148,10 @@ async def test_half_open(mesh: Mesh) -> None:
     haproxy, far, peer = mesh.haproxy("lb1"), mesh.haproxy("lb2"), mesh.peerproto()
     link = Link(far.port, random.Random(1), calm=True)
     try:
-        way = attrs.evolve(far, address=link.address)
+        way = attrs.evolve(far, place=link.address)
         peer.start([haproxy, way, peer])
         haproxy.start([haproxy, peer])
-        far.start([far, attrs.evolve(peer, address=f"127.0.0.1:{free_port()}")])  # calls nobody
+        far.start([far, attrs.evolve(peer, place=f"127.0.0.1:{free_port()}")])  # calls nobody
         await haproxy.up()
         await haproxy.do("set table t_never key 1 data.gpc0 1")
         await peer.in_step("lb1", "lb2")

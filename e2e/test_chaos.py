@@ -51,7 +51,7 @@ class Chaos:
     def start(self, node: Node) -> None:
         """Start a node that reaches the others over the links."""
         ways = [
-            attrs.evolve(other, address=self.links[node.name, other.name].address)
+            attrs.evolve(other, place=self.links[node.name, other.name].address)
             if other is not node
             else node
             for other in self.nodes

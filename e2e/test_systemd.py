@@ -99,7 +99,7 @@ async def test_socket_activation(mesh: Mesh) -> None:
 async def test_no_socket(mesh: Mesh) -> None:
     """A file that expects systemd's socket, and a start without it: status 1 and one line."""
     peer = mesh.peerproto()
-    peer.address = "systemd:domain=INET:name=peers"
+    peer.place = "systemd:domain=INET:name=peers"
     peer.start([])
 
     async def ended() -> bool:

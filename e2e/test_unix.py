@@ -12,8 +12,8 @@ from .test_bad_input import untouched
 async def test_both_directions(mesh: Mesh) -> None:
     """HAProxy and peerproto, each on a socket of its own, call each other and share tables."""
     haproxy, peer = mesh.haproxy("lb1"), mesh.peerproto()
-    haproxy.address = str(mesh.folder / "lb1.peers")
-    peer.address = str(mesh.folder / "peerproto.peers")
+    haproxy.place = str(mesh.folder / "lb1.peers")
+    peer.place = str(mesh.folder / "peerproto.peers")
     mesh.start(haproxy)
     await haproxy.up()
     await haproxy.do("set table t_never key 1 data.gpc0 1")

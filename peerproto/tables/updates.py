@@ -109,7 +109,8 @@ class UpdateWriter:
         if not stored.startswith(self._stamp):
             self._stamp = stored[:8]
             self._came = int.from_bytes(self._stamp, "big")
-        elapsed = now - self._came
+        # A clock that was set back makes nobody younger.
+        elapsed = now - self._came if now > self._came else 0
         left = 0
         if self._expire:
             left = stored[9] << 24 | stored[10] << 16 | stored[11] << 8 | stored[12]
