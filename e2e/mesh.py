@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import signal
@@ -26,12 +27,24 @@ PATIENCE = 30.0
 """Seconds after which a condition counts as never met."""
 
 
+def _first_ephemeral() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+_ports = iter(random.sample(range(15_000, _first_ephemeral()), 10_000))
+
+
 def free_port() -> int:
-    """A loopback port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody uses now, and that no outgoing connection will get.
+
+    Processes are killed and started again on their ports: among the ephemeral ones
+    that the system picks, a connection may have taken theirs meanwhile.
+    """
+    for port in _ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise RuntimeError("all ports were given out")
 
 
 async def pause(seconds: float) -> None:
