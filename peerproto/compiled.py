@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from peerproto.tables import parts, updates
-from peerproto.wire import runs
+from peerproto.wire import dictionary, runs, varint
 
-COMPILED: Final = runs.COMPILED and parts.COMPILED and updates.COMPILED
+COMPILED: Final = not any(
+    str(module.__file__).endswith(".py") for module in (dictionary, runs, varint, parts, updates)
+)
 
 SPEED: Final = "compiled" if COMPILED else "pure Python"
 """The same in words."""

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Optional
 
-COMPILED: Final = not __file__.endswith(".py")
-"""Whether mypyc has compiled this module."""
-
 PARTS: Final = 256
 
 _ADDRESS: Final = 4

@@ -16,14 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from peerproto.tables.stored import record_at
 from peerproto.wire.codec import MAX_AGE
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.layout import Layout
 from peerproto.wire.varint import encode
-
-COMPILED: Final = not __file__.endswith(".py")
-"""Whether mypyc has compiled this module."""
 
 _AGE: Final = -1
 _TEXT: Final = -2
@@ -59,7 +57,8 @@ class UpdateWriter:
         """Bytes gathered."""
         self._pieces: list[bytes] = []
         self._key_length: int = layout.fixed_key_length
-        self._record_at: int = 13 + layout.fixed_key_length
+        self._record_at: int = record_at(layout)
+        self._head_length: int = self._record_at - self._key_length
         self._steps: list[int] = _steps(layout)
         self._expire: int = expire
         self._dictionary = dictionary
@@ -125,7 +124,7 @@ class UpdateWriter:
             pieces.append(left.to_bytes(4, "big"))
             size += 4
         at = self._record_at
-        copied = 13
+        copied = self._head_length
         if not self._key_length:
             length = quick_encode(len(key))
             pieces.append(length)
