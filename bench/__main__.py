@@ -77,22 +77,18 @@ def print_alone(entries: int, rounds: int) -> None:
 
 
 def print_compared(table: str, entries: int, rounds: int) -> None:
-    results: dict[tuple[str, str], list[Learnt]] = {}
+    pairs = [("haproxy", kind) for kind in KINDS] + [(kind, "haproxy") for kind in KINDS[1:]]
+    print(f"{table}: each as learner and as teacher", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="pb") as folder:
-        for side in ("learner", "teacher"):
-            print(f"{table}: each as the {side}", file=sys.stderr)
-            pairs = [
-                ("haproxy", kind) if side == "learner" else (kind, "haproxy") for kind in KINDS
-            ]
-            found = lessons(table, pairs, entries, rounds, Path(folder))
-            results |= {(side, kind): found[pair] for kind, pair in zip(KINDS, pairs)}
+        results = lessons(table, pairs, entries, rounds, Path(folder))
     print(f"| table `{table}` | HAProxy | pure | ratio | compiled | ratio |")
     print("| --- | --- | --- | --- | --- | --- |")
     for side, description, figure, form in COMPARED:
-        yardstick = [figure(one) for one in results[side, "haproxy"]]
+        yardstick = [figure(one) for one in results["haproxy", "haproxy"]]
         cells = [form.format(median(yardstick))]
         for kind in KINDS[1:]:
-            values = [figure(one) for one in results[side, kind]]
+            pair = ("haproxy", kind) if side == "learner" else (kind, "haproxy")
+            values = [figure(one) for one in results[pair]]
             ratio = median(value / other for value, other in zip(values, yardstick))
             cells += [form.format(median(values)), f"{ratio:.2f}"]
         print(f"| {description} | {' | '.join(cells)} |", flush=True)

@@ -212,18 +212,22 @@ def lessons(
         kind: resident_when_empty(kind, table, folder)
         for kind in dict.fromkeys(learner for _, learner in pairs)
     }
-    for kind in dict.fromkeys(teacher for teacher, _ in pairs):
-        ports = {name: free_port() for name in ("teacher", "learner", "feeder")}
-        teacher = Rival(kind, "teacher", table, folder, ports)
-        teacher.start()
-        try:
-            teacher.fill(recorded, entries)
-            time.sleep(6)  # by then it counts itself up to date, with nobody to ask
-            for _ in range(rounds):
-                for pair in pairs:
-                    if pair[0] == kind:
-                        learner = Rival(pair[1], "learner", table, folder, ports)
-                        results[pair].append(learn(learner, entries, empty[pair[1]]))
-        finally:
+    teachers: dict[str, Rival] = {}
+    try:
+        for kind in dict.fromkeys(teacher for teacher, _ in pairs):
+            ports = {name: free_port() for name in ("teacher", "learner", "feeder")}
+            own_folder = folder / kind
+            own_folder.mkdir()
+            teachers[kind] = Rival(kind, "teacher", table, own_folder, ports)
+            teachers[kind].start()
+            teachers[kind].fill(recorded, entries)
+        time.sleep(6)  # by then they count themselves up to date, with nobody to ask
+        for _ in range(rounds):
+            for pair in pairs:
+                teacher = teachers[pair[0]]
+                learner = Rival(pair[1], "learner", table, teacher.folder, teacher.ports)
+                results[pair].append(learn(learner, entries, empty[pair[1]]))
+    finally:
+        for teacher in teachers.values():
             teacher.stop()
     return results

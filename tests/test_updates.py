@@ -10,7 +10,8 @@ from peerproto.tables.updates import UpdateWriter, quick_encode
 from peerproto.wire import varint
 from peerproto.wire.dictionary import ReceivingDictionary, SendingDictionary
 from peerproto.wire.frames import FrameBuffer
-from peerproto.wire.layout import Layout
+from peerproto.wire.keys import KeyType
+from peerproto.wire.layout import Layout, column, in_bit_order
 from peerproto.wire.messages import EntryUpdate
 
 from .strategies import layouts, raw_keys, values
@@ -60,6 +61,42 @@ class UpdateWriterTests(SynchronousTestCase):
             self.assertEqual(layout.codec.decode(update.values, 0), entry.values)
             self.assertEqual(update.expiry, entry.expires_in or 0)
         self.assertEqual(updates, {})
+
+    @given(st.data(), st.booleans(), st.integers(0, LATEST))
+    def test_both_ways_agree(self, data: st.DataObject, text: bool, now: int) -> None:
+        """What is remembered of other entries gives the same bytes, in pieces and as a whole."""
+        columns = [column("server_key")] if text else []
+        columns += [column("gpc_rate", elements=2, period=9), column("gpc", elements=2)]
+        if not text:
+            columns.append(column("conn_rate", period=9))
+        size = data.draw(st.sampled_from((4, 300)))
+        key_type = KeyType.STRING if data.draw(st.booleans()) else KeyType.BINARY
+        layout = Layout(key_type, size, in_bit_order(columns))
+        table = StickTable(Declaration("t", layout, 1 << 31))
+        for key in data.draw(st.lists(raw_keys(layout), max_size=9, unique=True)):
+            record = layout.codec.encode(data.draw(values(layout)))
+            life = data.draw(st.integers(0, 0xFFFFFFFF))
+            table.store([(key, life, record)], data.draw(st.integers(0, now)))
+        entries = list(table.sweep())
+        room = data.draw(st.integers(1, 999))
+        written = []
+        for usual in (False, True):
+            writer = UpdateWriter(layout, 1 << 31, SendingDictionary(), True)
+            left = iter(entries)
+            out = b""
+            while True:
+                if usual:
+                    writer.write_usual(room, left, now, b"same")
+                else:
+                    for key, stored in left:
+                        writer.write(key, stored, now, b"same")
+                        if writer.size >= room:
+                            break
+                if not writer.size:
+                    break
+                out += writer.take()
+            written.append(out)
+        self.assertEqual(written[0], written[1])
 
     def test_untimed(self) -> None:
         """For version 2.0 there is no expiry, and an id in each update."""

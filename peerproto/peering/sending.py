@@ -61,7 +61,7 @@ class Sender:
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
-            entries = table.scan()
+            entries = table.sweep()
             more = True
             while more:
                 writer = self._announce(local_id, table)

@@ -8,6 +8,7 @@ small, and the garbage collector does not look into it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, Optional
 
 import attrs
@@ -108,6 +109,10 @@ class StickTable:
         comes once, as it is when it comes; what comes or goes may be missed.
         """
         return self._parts.items()
+
+    def sweep(self) -> Iterator[tuple[bytes, bytes]]:
+        """The same for a lesson: in about the order in which they came, and some may come twice."""
+        return chain.from_iterable(self._parts.sweep())
 
     # -- changing --------------------------------------------------------
 

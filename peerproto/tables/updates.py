@@ -2,26 +2,38 @@
 
 An update has nearly what is stored, in the same order; but lives have become
 shorter, ages of frequency counters have grown, and a text of a dictionary is
-a reference to the connection's cache. What to do with a record follows from
-its columns, and is written down once as a short list of steps: walk over
-integers, let an age grow, refer to a text. `UpdateWriter` goes through them for
-each entry, and copies what lies between as it is. mypyc compiles this module.
+a reference to the connection's cache. What lies between is copied as it is.
 
-Invariant: what is stored can be decoded (`peerproto.wire.runs`, `peerproto.wire.codec`), so ends
-are not checked here.
+There are two ways to find those places, with the same result. `UpdateWriter.write`
+goes by a list of steps made of the columns: walk over integers, let an age grow,
+refer to a text; compiled by mypyc it is the faster one. In pure Python,
+`UpdateWriter.write_usual` asks `_Ages`, which remembers them: where integers
+begin depends on the classes of a record's bytes alone (below 128, below 240,
+others), of which few combinations occur. Invariants:
+
+- What is stored can be decoded (`peerproto.wire.runs`, `peerproto.wire.codec`),
+  so ends are not checked here.
+- Both write the same bytes. Only tables whose updates are timed, which have at
+  most one text, and that first, go the second way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Optional
 
-from peerproto.tables.stored import record_at
+from peerproto.tables.stored import record_at, unpack
 from peerproto.wire.codec import MAX_AGE
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.layout import Layout
-from peerproto.wire.varint import encode
+from peerproto.wire.varint import decode, encode
+
+COMPILED: Final = not __file__.endswith(".py")
+"""Whether mypyc has compiled this module."""
+
+_KEY_AT: Final = 13
+"""Where what is stored goes on behind the life: a key of fixed length, or the record."""
 
 _AGE: Final = -1
 _TEXT: Final = -2
@@ -31,6 +43,50 @@ _TWO: Final = [encode(240 + number) for number in range(2048)]
 """The integers that are two bytes long."""
 _BEGINNINGS: Final = [bytes((two[0], two[1] | 0x80)) for two in _TWO]
 """The first two bytes of longer ones."""
+
+_CLASSES: Final = bytes(0 if byte < 128 else 1 if byte < 240 else 2 for byte in range(256))
+_MOST_SHAPES: Final = 4096
+_MOST_ENCODED: Final = 1 << 16
+
+Place = tuple[int, int]
+"""Where an integer begins, and where it ends."""
+
+
+class _Ages(dict[bytes, tuple[Place, ...]]):
+    """By the classes of a record's bytes behind its texts: where the ages are."""
+
+    def __init__(self, ages: list[int], count: int) -> None:
+        """``ages`` are those of the ``count`` integers that are ages."""
+        super().__init__()
+        self._ages = ages
+        self._count = count
+
+    def __missing__(self, shape: bytes) -> tuple[Place, ...]:
+        ends = [0]
+        for _ in range(self._count):
+            at = ends[-1]
+            if shape[at] == 2:
+                at += 1
+                while shape[at]:
+                    at += 1
+            ends.append(at + 1)
+        if len(self) >= _MOST_SHAPES:
+            self.clear()
+        places = self[shape] = tuple((ends[number], ends[number + 1]) for number in self._ages)
+        return places
+
+
+class _EncodedAges(dict[int, bytes]):
+    """Ages as they travel: most of them occur again and again."""
+
+    def __missing__(self, age: int) -> bytes:
+        if len(self) >= _MOST_ENCODED:
+            self.clear()
+        encoded = self[age] = encode(min(age, MAX_AGE))
+        return encoded
+
+
+_ENCODED_AGES: Final = _EncodedAges()
 
 
 def quick_encode(value: int) -> bytes:
@@ -66,10 +122,32 @@ class UpdateWriter:
         self._head: bytes = b"\n\x85" if timed else b"\n\x80"
         self._stamp: bytes = b"\xff" * 8
         self._came: int = 0
-        self._last_id: bytes = b""
         self._update_id: bytes = b""
+        self._last_id: bytes = b""
         self._heads: list[bytes] = []
         """By the size of a payload: what stands before the life, with the id of now."""
+        self._text: bool = False
+        """Whether a text is all that stands before the integers."""
+        self._ages: Optional[_Ages] = None
+        if timed and expire:
+            self._remember(layout)
+
+    def _remember(self, layout: Layout) -> None:
+        """What `write_usual` has a short way for: a text first, if there is one."""
+        before, *after = layout.codec.integers
+        if len(after) > 1 or (after and before):
+            return
+        self._text = bool(after)
+        ages = []
+        count = 0
+        for column in layout.columns:
+            for _ in range(column.elements or 1):
+                if column.data_type.kind is Kind.FREQUENCY:
+                    ages.append(count)
+                    count += 3
+                elif column.data_type.kind is not Kind.DICTIONARY:
+                    count += 1
+        self._ages = _Ages(ages, count)
 
     def take(self) -> bytes:
         """What was written since the last call."""
@@ -90,12 +168,69 @@ class UpdateWriter:
 
         See `write`.
         """
+        if self._ages is not None and not COMPILED:
+            return self.write_usual(room, entries, now, update_id)
         count = 0
         for key, stored in entries:
             if self.write(key, stored, now, update_id):
                 count += 1
                 if self.size >= room:
                     break
+        return count
+
+    def write_usual(
+        self, room: int, entries: Iterator[tuple[bytes, bytes]], now: int, update_id: bytes
+    ) -> int:
+        """The same with what is remembered of other entries."""
+        ages = self._ages
+        assert ages is not None
+        count = 0
+        size = self.size
+        pieces = self._pieces
+        expire, text, string = self._expire, self._text, not self._key_length
+        record_at, encoded_ages = self._record_at, _ENCODED_AGES
+        heads = self._heads_for(update_id)
+        refer = self._dictionary.write
+        for key, stored in entries:
+            came, left = unpack(stored)
+            elapsed = now - came if now > came else 0
+            left = (left if left < expire else expire) - elapsed
+            if left <= 0:
+                continue
+            made = left.to_bytes(4, "big")
+            copied = _KEY_AT
+            at = record_at
+            if string:
+                size_of_key = len(key)
+                made += (_BYTES[size_of_key] if size_of_key < 240 else encode(size_of_key)) + key
+            if text:
+                size_of_text = stored[at]
+                at += 1
+                if size_of_text >= 240:
+                    size_of_text, at = decode(stored, record_at)
+                made += stored[_KEY_AT:record_at] + refer(stored[at : at + size_of_text])
+                copied = at = at + size_of_text
+            for start, end in ages[stored[at:].translate(_CLASSES)]:
+                age = stored[at + start]
+                if age >= 240:
+                    width = end - start
+                    if width == 2:
+                        age += stored[at + start + 1] << 4
+                    elif width == 3:
+                        age += (stored[at + start + 1] << 4) + (stored[at + start + 2] << 11)
+                    else:
+                        age = _long_age(stored, at + start)
+                made += stored[copied : at + start] + encoded_ages[age + elapsed]
+                copied = at + end
+            made += stored[copied:]
+            length = len(made) + 4
+            head = heads[length] if length < 240 else self._new_head(length, update_id)
+            pieces += (head, made)
+            size += len(head) + length - 4
+            count += 1
+            if size >= room:
+                break
+        self.size = size
         return count
 
     def write(  # noqa: PLR0915 (one loop, without calls that would cost more than they say)
@@ -187,10 +322,21 @@ class UpdateWriter:
     def _new_head(self, size: int, update_id: bytes) -> bytes:
         """What stands before the life; all that are likely are kept if the id came before."""
         if update_id == self._last_id:
-            self._heads = [self._head + byte + update_id for byte in _BYTES[:240]]
-            self._update_id = update_id
+            self._heads_for(update_id)
         self._last_id = update_id
         return self._head + quick_encode(size) + update_id
+
+    def _heads_for(self, update_id: bytes) -> list[bytes]:
+        if update_id != self._update_id:
+            self._heads = [self._head + byte + update_id for byte in _BYTES[:240]]
+            self._update_id = update_id
+        return self._heads
+
+
+def _long_age(stored: bytes, at: int) -> int:
+    """An age that may be too long; see `write` for those that are."""
+    age = decode(stored, at)[0] & 0xFFFFFFFF
+    return 0 if age > MAX_AGE else age
 
 
 def _steps(layout: Layout) -> list[int]:

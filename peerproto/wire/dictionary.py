@@ -24,25 +24,24 @@ class SendingDictionary:
     """
 
     def __init__(self) -> None:
-        self._ids: dict[bytes, int] = {}
+        self._references: dict[bytes, bytes] = {b"": b"\x00"}
         self._texts: list[Optional[bytes]] = [None] * PLACES
         self._next = 0
 
     def write(self, text: bytes) -> bytes:
         """The value for ``text``; empty text is none."""
-        if not text:
-            return b"\x00"
-        known = self._ids.get(text)
-        if known is not None:
-            return b"\x01" + varint.encode(known)
+        reference = self._references.get(text)
+        if reference is not None:
+            return reference
         place = self._next
         self._next = (place + 1) % PLACES
         forgotten = self._texts[place]
         if forgotten is not None:
-            del self._ids[forgotten]
+            del self._references[forgotten]
         self._texts[place] = text
-        self._ids[text] = place + 1
-        value = varint.encode(place + 1) + varint.encode(len(text)) + text
+        number = varint.encode(place + 1)
+        self._references[text] = b"\x01" + number
+        value = number + varint.encode(len(text)) + text
         return varint.encode(len(value)) + value
 
 
