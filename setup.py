@@ -13,6 +13,7 @@ from setuptools import setup
 
 HOT = [
     "peerproto/wire/dictionary.py",
+    "peerproto/wire/frames.py",
     "peerproto/wire/runs.py",
     "peerproto/wire/varint.py",
     "peerproto/tables/parts.py",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from peerproto.tables import parts, updates
-from peerproto.wire import dictionary, runs, varint
+from peerproto.wire import dictionary, frames, runs, varint
 
-COMPILED: Final = not any(
-    str(module.__file__).endswith(".py") for module in (dictionary, runs, varint, parts, updates)
-)
+HOT: Final = (dictionary, frames, runs, varint, parts, updates)
+
+COMPILED: Final = not any(str(module.__file__).endswith(".py") for module in HOT)
 
 SPEED: Final = "compiled" if COMPILED else "pure Python"
 """The same in words."""

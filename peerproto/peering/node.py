@@ -183,12 +183,13 @@ class Node:
 
     def announce(self, batches: list[Batch], now: int) -> None:
         """Tell observers, one batch after the other, even if they cause new ones."""
-        self._batches += (batch for batch in batches if batch.raw_keys)
-        for table in {id(batch.table): batch.table for batch in batches}.values():
-            trashed = table.take_trashed()
+        for batch in batches:
+            if batch.raw_keys:
+                self._batches.append(batch)
+            trashed = batch.table.take_trashed()
             if trashed:
-                self._batches.append(Batch(table, Cause.TRASHED, trashed, now))
-        if self._telling:
+                self._batches.append(Batch(batch.table, Cause.TRASHED, trashed, now))
+        if self._telling or not self._batches:
             return
         self._telling = True
         try:

@@ -1,10 +1,12 @@
 """Frames to tables, for one session: who defined what, and whose update is whose.
 
-What comes in one read is collected and stored in one go for each table.
+What comes in one read is collected and stored in one go for each table, however
+often the peer goes from one to another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 import attrs
@@ -12,6 +14,7 @@ import attrs
 from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
 from peerproto.tables.batch import Batch, Cause
+from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.reception import Reception
 from peerproto.tables.stored import stamp
@@ -40,6 +43,22 @@ class SharedTable:
 
 
 @attrs.frozen
+class _Defined:
+    """What a peer defined, and which table it was when that was looked up last."""
+
+    definition: Definition
+    shared: Optional[SharedTable] = None
+    declaration: Optional[Declaration] = None
+
+    def still_is(self, definition: Definition, tables: Mapping[str, StickTable]) -> bool:
+        """Whether looking it up again would change nothing."""
+        if self.shared is None or definition != self.definition:
+            return False
+        table = tables.get(self.shared.table.name)
+        return table is self.shared.table and table.declaration is self.declaration
+
+
+@attrs.frozen
 class _Unshared:
     """Updates to skip: of a table that is not shared, or before any definition."""
 
@@ -55,8 +74,10 @@ class Receiver:
         self._peer = peer
         self._dictionary = ReceivingDictionary()
         self._tables: dict[str, SharedTable] = {}
-        self._defined: dict[int, Definition] = {}
+        self._defined: dict[int, _Defined] = {}
         self._current: SharedTable | _Unshared = _Unshared(None)
+        self._collecting: dict[SharedTable, None] = {}
+        """The tables of which updates may wait to be stored, in order."""
         self._batches: list[Batch] = []
 
     @property
@@ -75,17 +96,26 @@ class Receiver:
 
     def define(self, definition: Definition, now: int) -> None:
         """The next updates are for this table."""
-        self.store(now)
+        known = self._defined.get(definition.id)
+        if known is not None and known.still_is(definition, self._node.tables):
+            self._collect(known.shared)
+            return
+        current = self._share(definition, now)
         room = len(self._defined) < 2 * self._node.limits.tables_per_peer
         if room or definition.id in self._defined:
-            self._defined[definition.id] = definition
-        self._current = self._share(definition)
+            if isinstance(current, SharedTable):
+                known = _Defined(definition, current, current.table.declaration)
+            else:
+                known = _Defined(definition)
+            self._defined[definition.id] = known
 
     def switch(self, table_id: int, now: int) -> None:
         """The next updates are for the table that was defined under this id."""
-        self.store(now)
-        definition = self._defined.get(table_id)
-        self._current = _Unshared(None) if definition is None else self._share(definition)
+        known = self._defined.get(table_id)
+        if known is None:
+            self._current = _Unshared(None)
+        else:
+            self.define(known.definition, now)
 
     def update(self, frame: Frame, now: int) -> None:
         """:raises MalformedMessage: see `read_update`."""
@@ -122,37 +152,51 @@ class Receiver:
         return end
 
     def store(self, now: int) -> None:
-        """Put the updates read so far into the table that they are for."""
-        current = self._current
-        if isinstance(current, _Unshared) or current.reception is None:
-            return
-        if self._node.tables.get(current.table.name) is not current.table:
-            current.reception.forget()  # the table was removed here since it was defined
+        """Put the updates read so far into the tables that they are for."""
+        for shared in self._collecting:
+            self._store(shared, now)
+        self._collecting.clear()
+        if isinstance(self._current, SharedTable):
+            self._collect(self._current)
+
+    def _store(self, shared: SharedTable, now: int) -> None:
+        table, reception = shared.table, shared.reception
+        assert reception is not None
+        if self._node.tables.get(table.name) is not table:
+            reception.forget()  # the table was removed here since it was defined
             return
         but: set[bytes] = set()
         if self._peer.local:
-            but = self._node.newer_than_old(current.table)
-        taken = current.reception.store(now, but)
+            but = self._node.newer_than_old(table)
+        taken = reception.store(now, but)
         if taken is None:
             return
         if not self._peer.local:
-            self._node.note_newer(current.table, taken)
-        self._batches.append(Batch(current.table, Cause.LEARNT, taken, now, self._peer.name))
+            self._node.note_newer(table, taken)
+        self._batches.append(Batch(table, Cause.LEARNT, taken, now, self._peer.name))
 
     def take_batches(self) -> list[Batch]:
         """What was stored since the last call."""
         batches, self._batches = self._batches, []
         return batches
 
-    def _share(self, definition: Definition) -> SharedTable | _Unshared:
+    def _share(self, definition: Definition, now: int) -> SharedTable | _Unshared:
         table = self._node.table_for(definition, self._peer)
         if not isinstance(definition, TableDefinition) or table is None:
-            return _Unshared(getattr(definition, "layout", None))
+            self._current = _Unshared(getattr(definition, "layout", None))
+            return self._current
         shared = self.shared(table)
-        shared.remote_id = definition.id
         known = shared.reception
         if known is None or (known.layout, known.expire) != (definition.layout, definition.expire):
+            self.store(now)
             shared.reception = Reception(
                 table, definition.layout, definition.expire, self._dictionary.known
             )
+        shared.remote_id = definition.id
+        self._collect(shared)
         return shared
+
+    def _collect(self, shared: Optional[SharedTable]) -> None:
+        assert shared is not None
+        self._current = shared
+        self._collecting[shared] = None

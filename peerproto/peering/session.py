@@ -125,24 +125,27 @@ class Session:
 
         A protocol error ends the session, after what came before it was taken.
         """
-        if self.over:
+        self._alive = True
+        frames = self._frames
+        if frames.keep(data) or self.over:
             return
         self._now = now
-        self._alive = True
+        position = 0
         try:
-            frames = self._frames
             for frame in frames.feed(data):
                 self._take(frame)
+                position = frames.position
                 if self.over:
                     break
-                if frame.message_class == STICK_TABLE:
-                    frames.position = self._receiver.read_run(frames.data, frames.position, now)
+                if frame.message_class == STICK_TABLE and position < len(frames.data):
+                    frames.position = self._receiver.read_run(frames.data, position, now)
         except RemoteProtocolError as problem:
             self._urgent += ErrorMessage(problem.code).encode()
             self.peer.counters.proto_err += 1
             self._end(str(problem))
-        self._receiver.store(now)
-        self.node.announce(self._receiver.take_batches(), now)
+        if position:
+            self._receiver.store(now)
+            self.node.announce(self._receiver.take_batches(), now)
 
     def _take(self, frame: Frame) -> None:
         if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:

@@ -16,6 +16,9 @@ PARTS: Final = 256
 _AT_ONCE: Final = 16
 """Keys of one part that a sweep takes before it goes to the next part."""
 
+_MANY: Final = 256
+"""So many keys are worth counting all that there are."""
+
 _ADDRESS: Final = 4
 """Length of keys whose part is told by their last two bytes: IPv4 addresses and integers.
 
@@ -102,7 +105,7 @@ class Parts:
         result has keys too many, but never more than have been new before.
         """
         count = len(keys)
-        if 0 < count <= self._new_in_a_row:
+        if _MANY <= count <= self._new_in_a_row:
             before = len(self)
             self._store(keys, values)
             grown = len(self) - before

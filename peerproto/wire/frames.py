@@ -48,10 +48,24 @@ class FrameBuffer:
         self.data = b""
         self.position = 0
         """Where the next frame begins in `data`."""
+        self._missing = 2
+        """Bytes without which the frame that is waited for is not complete."""
+        self._kept: list[bytes] = []
+        """What came of it after `data`."""
 
     def __len__(self) -> int:
         """Bytes kept of an unfinished frame."""
-        return len(self.data) - self.position
+        return len(self.data) - self.position + sum(map(len, self._kept))
+
+    def keep(self, data: bytes) -> bool:
+        """Keep ``data`` if it cannot complete a frame: whether that was so.
+
+        So a peer that sends one byte at a time costs little for each.
+        """
+        missing = self._missing = self._missing - len(data)
+        if missing > 0:
+            self._kept.append(data)
+        return missing > 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """The frames that ``data`` completes. Take all of them before the next call.
@@ -59,10 +73,14 @@ class FrameBuffer:
         :raises OversizedMessage: a length above the limit was announced.
         :raises MalformedMessage: a class of 255, or a length of over 10 bytes.
         """
-        if self.position < len(self.data):
-            data = self.data[self.position :] + data
+        if self.keep(data):
+            return
+        if self._kept or self.position < len(self.data):
+            data = b"".join((self.data[self.position :], *self._kept, data))
+            self._kept.clear()
         self.data, self.position = data, 0
         size = len(data)
+        end = 0
         while (start := self.position) + 2 <= size:
             message_class, message_type = data[start], data[start + 1]
             if message_class == RESERVED:
@@ -71,13 +89,14 @@ class FrameBuffer:
                 self.position += 2
                 yield Frame(message_class, message_type)
                 continue
-            begin = start + 3
+            begin = end = start + 3
             if begin > size:
                 break
             length = data[start + 2]
             if length >= 240:
                 whole = size - start - 2 >= varint.MAX_BYTES
                 if not whole and not varint_ends(data, start + 2):
+                    end = size + 1
                     break
                 length, begin = varint.decode(data, start + 2)
             if length > self._max_payload:
@@ -91,6 +110,7 @@ class FrameBuffer:
                 break
             self.position = end
             yield Frame(message_class, message_type, data[begin:end])
+        self._missing = max(end, self.position + 2) - size
 
 
 def varint_ends(data: bytes, offset: int) -> bool:

@@ -7,6 +7,7 @@ Source: specification, part IV; PROTOCOL.md, "Message types that HAProxy uses",
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 from typing import Final, Optional, Union
 
 import attrs
@@ -240,6 +241,7 @@ def _parameters(column: Column) -> list[bytes]:
     return [varint.encode(number) for number in numbers]
 
 
+@lru_cache(maxsize=256)  # peers define their tables anew again and again, all much the same
 def _read_definition(payload: bytes) -> Definition:
     table_id, offset = varint.decode(payload, 0)
     length, offset = varint.decode(payload, offset)
