@@ -31,6 +31,10 @@ $(VENV)/test.stamp: $(BIN)/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools >= 65' wheel
 	@touch $@
 
+$(VENV)/bench.stamp: $(VENV)/test.stamp
+	$(INSTALL) '.[bench]'
+	@touch $@
+
 run: $(VENV)/run.stamp
 	$(BIN)/twist --log-format=text peers --config doc/examples/peers.ini
 
@@ -69,7 +73,7 @@ programs:
 e2e: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/test.stamp programs build/compiled
+bench: $(VENV)/bench.stamp programs build/compiled
 	$(BIN)/python -m bench
 
 soak: $(VENV)/test.stamp programs

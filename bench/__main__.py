@@ -17,15 +17,21 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from bench.growth import SIZES, Cost, middle, plot
+from bench.live import CHANGES, PEERS, live
 from bench.measure import MEASUREMENTS
-from bench.rivals import COMPILED_TREE, KINDS, Learnt, lessons
+from bench.rivals import COMPILED_TREE, KINDS, ROOT, Learnt, lessons, python_path
+from bench.turns import turns
 
 ALONE = (
     ("learn", "per_second", "learnt by a session, from memory", "entries/s"),
     ("observe", "per_second", "the same, with an observer of whole batches", "entries/s"),
     ("observe", "decoded_per_second", "the same, and one value read of each change", "entries/s"),
-    ("hostile", "ns_per_byte", "a separator in each payload, for a byte of input", "ns"),
-    ("hostile", "ordinary_ns_per_byte", "an ordinary lesson, for a byte of input", "ns"),
+    ("hostile", "ordinary", "an ordinary lesson, for a byte of input", "ns"),
+    ("hostile", "plain", "the same frame by frame, which is the plain loop", "ns"),
+    ("hostile", "separators", "a separator in each key, for a byte of input", "ns"),
+    ("hostile", "bytes", "one byte at a time", "ns"),
+    ("hostile", "switches", "another table for each update, for a byte of input", "ns"),
     ("teach", "per_second", "taught by a session, to a sink", "entries/s"),
     ("teach", "longest_slice_ms", "longest slice of that lesson", "ms"),
     ("pauses", "learn_ms", "longest read of a lesson", "ms"),
@@ -36,6 +42,8 @@ ALONE = (
     ("limits", "loopback_per_second", "limit: reading the bytes from loopback TCP", "entries/s"),
 )
 
+PLOT = ROOT / "doc" / "growth.svg"
+
 COMPARED: tuple[tuple[str, str, Callable[[Learnt], float], str], ...] = (
     ("learner", "learns, entries a second", lambda one: one.per_second, "{:,.0f}"),
     ("learner", "resident bytes an entry", lambda one: one.bytes_per_entry, "{:,.0f}"),
@@ -44,17 +52,15 @@ COMPARED: tuple[tuple[str, str, Callable[[Learnt], float], str], ...] = (
 )
 
 
-def alone(kind: str, what: str, entries: int) -> dict[str, float]:
-    """One measurement in a process of its own."""
-    root = Path(__file__).parent.parent
-    tree = COMPILED_TREE if kind == "compiled" else root
+def apart(kind: str, module: str, *words: object) -> dict[str, float]:
+    """One measurement in a process of its own: what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.measure", what, str(entries)],
+        [sys.executable, "-m", module, *map(str, words)],
         stdout=subprocess.PIPE,
         check=True,
         timeout=600,
-        cwd=tree,
-        env={**os.environ, "PYTHONPATH": f"{tree}:{root}"},
+        cwd=COMPILED_TREE if kind == "compiled" else ROOT,
+        env={**os.environ, "PYTHONPATH": python_path(kind)},
     )
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -66,7 +72,9 @@ def print_alone(entries: int, rounds: int) -> None:
         for what in MEASUREMENTS:
             for kind in KINDS[1:]:
                 print(f"round {number + 1} of {rounds}: {what}, {kind}", file=sys.stderr)
-                taken.setdefault((kind, what), []).append(alone(kind, what, entries))
+                taken.setdefault((kind, what), []).append(
+                    apart(kind, "bench.measure", what, entries)
+                )
     print("| peerproto alone | | pure | compiled |\n| --- | --- | --- | --- |")
     for what, figure, description, unit in ALONE:
         cells = []
@@ -94,6 +102,61 @@ def print_compared(table: str, entries: int, rounds: int) -> None:
         print(f"| {description} | {' | '.join(cells)} |", flush=True)
 
 
+def print_live(seconds: float) -> None:
+    """One peerproto and HAProxy after the other."""
+    print(f"| {CHANGES:,} live changes a second from {PEERS} peers, {seconds:g} s | | ", end="")
+    print(" | ".join(KINDS) + " |\n| --- | --- | --- | --- | --- |")
+    lags = []
+    for kind in KINDS:
+        print(f"live, {kind}", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="pb") as folder:
+            lags.append(live(kind, Path(folder), seconds))
+    for description, unit, field in (
+        ("lag until the ack, median", "ms", "median_ms"),
+        ("lag until the ack, 99th percentile", "ms", "p99_ms"),
+        ("longest lag until the ack", "ms", "longest_ms"),
+        ("processor", "% of a core", "processor"),
+    ):
+        cells = " | ".join(f"{getattr(lag, field):.1f}" for lag in lags)
+        print(f"| {description} | {unit} | {cells} |", flush=True)
+
+
+def print_turns(entries: int) -> None:
+    print("| turns of the reactor, ms | pure, 99.9 % | longest | compiled, 99.9 % | longest |")
+    print("| --- | --- | --- | --- | --- |")
+    results = []
+    for kind in KINDS[1:]:
+        print(f"turns, {kind}", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="pb") as folder:
+            results.append(turns(kind, entries, Path(folder)))
+    for work in results[0]:
+        cells = " | ".join(
+            f"{one[work].p999_ms:.1f} | {one[work].longest_ms:.1f}" for one in results
+        )
+        print(f"| {work} | {cells} |", flush=True)
+
+
+def print_growth(rounds: int) -> None:
+    """Measure growth, and draw it."""
+    taken: dict[tuple[str, str, int], list[Cost]] = {}
+    for number in range(rounds):
+        for what, sizes in SIZES.items():
+            for size in sizes:
+                for kind in KINDS[1:]:
+                    print(f"round {number + 1} of {rounds}: {size} {what}", file=sys.stderr)
+                    found = Cost(**apart(kind, "bench.growth", what, size))
+                    taken.setdefault((kind, what, size), []).append(found)
+    costs = {key: middle(found) for key, found in taken.items()}
+    plot(costs, PLOT)
+    print("| us an entry | pure: learn | teach | compiled: learn | teach | a dict alone |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for what, sizes in SIZES.items():
+        for size in sizes:
+            pure, compiled = costs["pure", what, size], costs["compiled", what, size]
+            figures = pure.learn, pure.teach, compiled.learn, compiled.teach, pure.limit
+            print(f"| {size:,} {what} | {' | '.join(f'{one:.2f}' for one in figures)} |")
+
+
 def main(entries: int = 1_000_000, rounds: int = 5) -> None:
     version = subprocess.run(
         [shutil.which("haproxy") or "haproxy", "-v"], capture_output=True, text=True, check=True
@@ -108,6 +171,12 @@ def main(entries: int = 1_000_000, rounds: int = 5) -> None:
         print_compared(table, entries, rounds)
     print()
     print_alone(entries, rounds)
+    print()
+    print_live(30)
+    print()
+    print_turns(entries)
+    print()
+    print_growth(rounds)
 
 
 if __name__ == "__main__":

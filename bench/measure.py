@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Optional
 
+import attrs
 from twisted.internet.task import Clock
 
 from bench.lesson import TABLE, lesson
@@ -22,7 +23,8 @@ from peerproto.peering.protocol import SLICE
 from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.tables.batch import Batch, Cause
-from peerproto.wire.messages import Control, EntryUpdate
+from peerproto.wire.frames import FrameBuffer
+from peerproto.wire.messages import Control, EntryUpdate, TableSwitch
 
 READ = 65536
 """Bytes that Twisted reads at once."""
@@ -96,20 +98,42 @@ def observe(entries: int) -> dict[str, float]:
 
 
 def hostile(entries: int) -> dict[str, float]:
-    """A peer that puts the separator of messages into each of its keys."""
-    update = EntryUpdate(None, 60_000, b"\n\x86\n\x86", b"\x01\x02\x03\x04\x05\x06")
-    ordinary = EntryUpdate(None, 60_000, b"\x0a\x00\x00\x01", b"\x01\x02\x03\x04\x05\x06")
-    figures = []
-    for one in (update, ordinary):
-        session = Session(Node("us", Resync(Clock()), [TABLE]), Peer("them"), 1, 0)
-        session.receive(TABLE.definition(1).encode(), 0)
-        stream = one.encode(TABLE.layout.key_type) * entries
-        began = time.perf_counter()
-        for start in range(0, len(stream), READ):
-            session.receive(stream[start : start + READ], 0)
-        figures.append((time.perf_counter() - began) / len(stream) * 1e9)
-        assert session.peer.counters.rx_updates == entries
-    return {"ns_per_byte": figures[0], "ordinary_ns_per_byte": figures[1]}
+    """Peers that make it hard, and the same updates from one that does not.
+
+    A plain loop reads frame by frame. What is hard: the separator of messages in each
+    key, one byte at a time, and another table for each update.
+    """
+    few = entries // 10
+    *ordinary, _ = FrameBuffer().feed(b"".join(lesson(few)))
+    updates = [frame.encode() for frame in ordinary[1:]]
+    stuffed = EntryUpdate(None, 60_000, b"\n\x86\n\x86", b"\x01\x02\x03\x04\x05\x06")
+    switches = [TableSwitch(1).encode(), TableSwitch(2).encode()]
+    plain = b"".join(updates)
+    return {
+        "ordinary": per_byte(plain, few),
+        "plain": per_byte(plain, few, by_frames=True),
+        "separators": per_byte(stuffed.encode(TABLE.layout.key_type) * few, few),
+        "bytes": per_byte(plain, few, at_once=1),
+        "switches": per_byte(
+            b"".join(switches[number % 2] + one for number, one in enumerate(updates)), few
+        ),
+    }
+
+
+def per_byte(stream: bytes, updates: int, at_once: int = READ, by_frames: bool = False) -> float:
+    """Nanoseconds that a session takes for each byte of some updates of its tables 1 and 2."""
+    other = attrs.evolve(TABLE, name="other")
+    session = Session(Node("us", Resync(Clock()), [TABLE, other]), Peer("them"), 1, 0)
+    session.receive(other.definition(2).encode() + TABLE.definition(1).encode(), 0)
+    if by_frames:
+        session._receiver.read_run = lambda data, start, now: start  # type: ignore[method-assign]
+    pieces = [stream[start : start + at_once] for start in range(0, len(stream), at_once)]
+    began = time.perf_counter()
+    for piece in pieces:
+        session.receive(piece, 0)
+    seconds = time.perf_counter() - began
+    assert session.peer.counters.rx_updates == updates, session.ended_by
+    return seconds / len(stream) * 1e9
 
 
 def teach(entries: int) -> dict[str, float]:

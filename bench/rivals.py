@@ -20,7 +20,9 @@ import attrs
 
 from bench.lesson import LINES, lesson
 
-COMPILED_TREE = Path(__file__).parent.parent / "build" / "compiled"
+ROOT = Path(__file__).parent.parent
+
+COMPILED_TREE = ROOT / "build" / "compiled"
 """Where ``make build/compiled`` installs the package with its modules compiled."""
 
 KINDS = ("haproxy", "pure", "compiled")
@@ -35,6 +37,12 @@ def free_port() -> int:
         return port
 
 
+def python_path(kind: str) -> str:
+    """Where Python finds the package of this kind, and the benchmarks."""
+    tree = COMPILED_TREE if kind == "compiled" else ROOT
+    return f"{tree}:{ROOT}"
+
+
 @attrs.frozen
 class Rival:
     """A process that holds one table as a peer of others."""
@@ -45,7 +53,13 @@ class Rival:
     table: str
     folder: Path
     ports: dict[str, int]
+    line: str = attrs.field()
+    """What follows ``stick-table``."""
     processes: list[subprocess.Popen[bytes]] = attrs.field(factory=list)
+
+    @line.default
+    def _line(self) -> str:
+        return LINES[self.table]
 
     @property
     def socket(self) -> Path:
@@ -58,13 +72,16 @@ class Rival:
         command = ["haproxy", "-db", "-f", str(file)]
         environment = dict(os.environ)
         if not haproxy:
-            command = [sys.executable, "-m", "twisted", "peers", "--config", str(file)]
-            tree = COMPILED_TREE if self.kind == "compiled" else COMPILED_TREE.parent.parent
-            environment["PYTHONPATH"] = str(tree)
+            command = [sys.executable, "-m", *self.twist(), "peers", "--config", str(file)]
+            environment["PYTHONPATH"] = python_path(self.kind)
         with (self.folder / f"{self.name}.log").open("wb") as log:
             self.processes.append(
                 subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.folder)
             )
+
+    def twist(self) -> list[str]:
+        """The module that runs the peer, and what it wants to know."""
+        return ["twisted"]
 
     def stop(self) -> None:
         for process in self.processes:
@@ -77,10 +94,8 @@ class Rival:
         with socket.socket(socket.AF_UNIX) as runtime:
             runtime.connect(str(self.socket))
             runtime.sendall(command.encode() + b"\n")
-            answer = b""
-            while data := runtime.recv(65536):
-                answer += data
-        return answer.decode()
+            pieces = list(iter(lambda: runtime.recv(65536), b""))
+        return b"".join(pieces).decode()
 
     def used(self) -> int:
         """Entries that are visible; 0 while nobody answers."""
@@ -131,7 +146,7 @@ defaults
 peers mesh
 {peers}
 backend {self.table}
-    stick-table {LINES[self.table]} peers mesh
+    stick-table {self.line} peers mesh
 """
 
     def _peers_ini(self) -> str:
@@ -144,7 +159,7 @@ runtime = unix:{self.socket}:mode=600
 [peers]
 {peers}
 [tables]
-{self.table} = {LINES[self.table]}
+{self.table} = {self.line}
 """
 
 

@@ -20,7 +20,7 @@ from peerproto.tables.reception import Reception
 from peerproto.tables.stored import stamp
 from peerproto.tables.table import StickTable
 from peerproto.wire.dictionary import ReceivingDictionary
-from peerproto.wire.frames import Frame
+from peerproto.wire.frames import STICK_TABLE, Frame
 from peerproto.wire.layout import Layout
 from peerproto.wire.messages import Definition, TableDefinition, read_update
 
@@ -137,9 +137,13 @@ class Receiver:
 
     def read_run(self, data: bytes, start: int, now: int) -> int:
         """Take as many updates as can be taken at once: where the rest of ``data`` begins."""
-        current = self._current
-        if isinstance(current, _Unshared) or current.reception is None:
+        rest = len(data) - start
+        if rest < 3 or data[start] != STICK_TABLE or rest < 3 + data[start + 2]:
             return start
+        current = self._current
+        if isinstance(current, _Unshared):
+            return start
+        assert current.reception is not None
         reader = current.reception.reader
         if reader is None:
             return start

@@ -127,23 +127,21 @@ class Session:
         """
         self._alive = True
         frames = self._frames
-        if frames.keep(data) or self.over:
+        if not frames.add(data) or self.over:
             return
         self._now = now
-        position = 0
         try:
-            for frame in frames.feed(data):
-                self._take(frame)
-                position = frames.position
-                if self.over:
+            while not self.over:
+                frames.position = self._receiver.read_run(frames.data, frames.position, now)
+                frame = frames.next()
+                if frame is None:
                     break
-                if frame.message_class == STICK_TABLE and position < len(frames.data):
-                    frames.position = self._receiver.read_run(frames.data, position, now)
+                self._take(frame)
         except RemoteProtocolError as problem:
             self._urgent += ErrorMessage(problem.code).encode()
             self.peer.counters.proto_err += 1
             self._end(str(problem))
-        if position:
+        if frames.position:
             self._receiver.store(now)
             self.node.announce(self._receiver.take_batches(), now)
 

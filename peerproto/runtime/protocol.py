@@ -37,7 +37,7 @@ from peerproto.service import StickTableService
 MAX_LINE: Final = 16384
 """Longest line of commands in bytes, HAProxy's buffer size."""
 
-SLICE: Final = 500
+SLICE: Final = 250
 """Pieces of an answer, or entries looked at, in one turn of the reactor."""
 
 IDLE_TIMEOUT: Final = 10.0

@@ -7,7 +7,7 @@ the others announce the length of their payload.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Optional
 
 from peerproto.wire import varint
 from peerproto.wire.errors import MalformedMessage, OversizedMessage
@@ -57,60 +57,66 @@ class FrameBuffer:
         """Bytes kept of an unfinished frame."""
         return len(self.data) - self.position + sum(map(len, self._kept))
 
-    def keep(self, data: bytes) -> bool:
-        """Keep ``data`` if it cannot complete a frame: whether that was so.
+    def add(self, data: bytes) -> bool:
+        """Take bytes: whether they may complete a frame. Only then call `next`, until ``None``.
 
-        So a peer that sends one byte at a time costs little for each.
+        The others are put aside without a look at them, so a peer that sends one
+        byte at a time costs little for each.
         """
         missing = self._missing = self._missing - len(data)
         if missing > 0:
             self._kept.append(data)
-        return missing > 0
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that ``data`` completes. Take all of them before the next call.
-
-        :raises OversizedMessage: a length above the limit was announced.
-        :raises MalformedMessage: a class of 255, or a length of over 10 bytes.
-        """
-        if self.keep(data):
-            return
+            return False
         if self._kept or self.position < len(self.data):
             data = b"".join((self.data[self.position :], *self._kept, data))
             self._kept.clear()
         self.data, self.position = data, 0
-        size = len(data)
-        end = 0
-        while (start := self.position) + 2 <= size:
-            message_class, message_type = data[start], data[start + 1]
-            if message_class == RESERVED:
-                raise MalformedMessage("message class", message_class, "0 to 254")
-            if message_type < 128:
-                self.position += 2
-                yield Frame(message_class, message_type)
-                continue
-            begin = end = start + 3
-            if begin > size:
-                break
-            length = data[start + 2]
-            if length >= 240:
-                whole = size - start - 2 >= varint.MAX_BYTES
-                if not whole and not varint_ends(data, start + 2):
-                    end = size + 1
-                    break
-                length, begin = varint.decode(data, start + 2)
-            if length > self._max_payload:
-                raise OversizedMessage(
-                    f"length of a message of class {message_class}, type {message_type:#x}",
-                    length,
-                    f"at most {self._max_payload} bytes",
-                )
-            end = begin + length
-            if end > size:
-                break
-            self.position = end
-            yield Frame(message_class, message_type, data[begin:end])
-        self._missing = max(end, self.position + 2) - size
+        return True
+
+    def next(self) -> Optional[Frame]:
+        """The next frame; ``None`` if it is not complete.
+
+        :raises OversizedMessage: a length above the limit was announced.
+        :raises MalformedMessage: a class of 255, or a length of over 10 bytes.
+        """
+        data, start = self.data, self.position
+        rest = len(data) - start
+        if rest < 2:
+            self._missing = 2 - rest
+            return None
+        message_class, message_type = data[start], data[start + 1]
+        if message_class == RESERVED:
+            raise MalformedMessage("message class", message_class, "0 to 254")
+        if message_type < 128:
+            self.position += 2
+            return Frame(message_class, message_type)
+        if rest < 3:
+            self._missing = 1
+            return None
+        length, begin = data[start + 2], start + 3
+        if length >= 240:
+            if rest < 2 + varint.MAX_BYTES and not varint_ends(data, start + 2):
+                self._missing = 1
+                return None
+            length, begin = varint.decode(data, start + 2)
+        if length > self._max_payload:
+            raise OversizedMessage(
+                f"length of a message of class {message_class}, type {message_type:#x}",
+                length,
+                f"at most {self._max_payload} bytes",
+            )
+        end = begin + length
+        if end > len(data):
+            self._missing = end - len(data)
+            return None
+        self.position = end
+        return Frame(message_class, message_type, data[begin:end])
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """`add`, and all frames that are complete then. Take them before the next call."""
+        if self.add(data):
+            while (frame := self.next()) is not None:
+                yield frame
 
 
 def varint_ends(data: bytes, offset: int) -> bool:

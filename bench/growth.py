@@ -1,0 +1,156 @@
+"""What an entry costs as entries, tables and peers become more: ``python -m bench.growth``.
+
+A session alone learns from memory and teaches to a sink. What is plotted is the cost
+of one entry, which is to stay the same.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import attrs
+from twisted.internet.task import Clock
+
+from bench.lesson import TABLE, lesson
+from peerproto.peering.node import Node
+from peerproto.peering.peer import Peer
+from peerproto.peering.protocol import SLICE
+from peerproto.peering.resync import Resync
+from peerproto.peering.session import Session
+from peerproto.wire.frames import FrameBuffer
+from peerproto.wire.messages import Control
+
+SIZES: Final = {
+    "entries": (10_000, 100_000, 1_000_000, 4_000_000),
+    "tables": (1, 4, 16, 64),
+    "peers": (1, 10, 50),
+}
+
+_ALL: Final = 500_000
+"""Entries where something else grows."""
+
+_READ: Final = 65536
+_POOL: Final = 4096
+
+
+@attrs.frozen
+class Cost:
+    """Microseconds of an entry."""
+
+    learn: float
+    teach: float
+    limit: float
+    """Storing ready keys and values in a dict, and nothing else."""
+
+
+def reads(entries: int, table: int, first: int = 0) -> Iterator[bytes]:
+    """What a peer sends of so many entries of a table, as it is read; keys in no order."""
+    messages = [frame.encode() for frame in FrameBuffer().feed(b"".join(lesson(_POOL)))][1:-1]
+    ends = [(one[:7], one[11:]) for one in messages if one[1] == 0x86]
+    chance = random.Random(table)
+    multiplier = chance.randrange(1, 1 << 32) | 1
+    gathered = [attrs.evolve(TABLE, name=f"table{table}").definition(table).encode()]
+    size = 0
+    for number in range(first, first + entries):
+        head, tail = ends[number % len(ends)]
+        key = (number * multiplier & 0xFFFFFFFF).to_bytes(4, "big")
+        gathered += (head, key, tail)
+        size += len(head) + len(tail) + 4
+        if size >= _READ:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+def cost(entries: int, tables: int, peers: int, nodes: list[Node]) -> Cost:
+    """Learn so many entries in all tables, of each peer its share; teach them to each peer.
+
+    The node is added to ``nodes``, so that the next one gets fresh memory, too.
+    """
+    declarations = [attrs.evolve(TABLE, name=f"table{number}") for number in range(1, tables + 1)]
+    node = Node("us", Resync(Clock()), declarations)
+    nodes.append(node)
+    sessions = [Session(node, Peer(f"peer{number}"), 1, 0) for number in range(peers)]
+    share = entries // tables // peers
+    streams = [
+        [data for table in range(1, tables + 1) for data in reads(share, table, number * share)]
+        for number in range(peers)
+    ]
+    began = time.perf_counter()
+    for turn in zip_longest(*streams, fillvalue=b""):
+        for session, data in zip(sessions, turn):
+            session.receive(data, 0)
+    learnt = time.perf_counter() - began
+    count = sum(table.used for table in node.tables.values())
+    assert count == share * tables * peers
+    del streams
+    for session in sessions:
+        session.receive(Control.RESYNC_REQUEST.encode(), 0)
+    began = time.perf_counter()
+    pupils = list(sessions)
+    while pupils:
+        for session in pupils:
+            session.pull(SLICE, 1000)
+        pupils = [session for session in pupils if session.wants_to_send]
+    taught = time.perf_counter() - began
+    assert all(session.peer.counters.tx_updates == count for session in sessions)
+    ready = [pair for table in node.tables.values() for pair in table.scan()]
+    began = time.perf_counter()
+    dict(ready)
+    stored = time.perf_counter() - began
+    return Cost(1e6 * learnt / count, 1e6 * taught / count / peers, 1e6 * stored / count)
+
+
+def measured(what: str, size: int) -> Cost:
+    """The cost where ``what`` is of this size; of little, the median of many."""
+    entries = size if what == "entries" else _ALL
+    if what == "peers":
+        entries //= 5
+    tables = size if what == "tables" else 1
+    peers = size if what == "peers" else 1
+    nodes: list[Node] = []
+    costs = [cost(entries, tables, peers, nodes) for _ in range(max(1, 200_000 // entries))]
+    return middle(costs)
+
+
+def middle(costs: list[Cost]) -> Cost:
+    """The medians."""
+    return Cost(*(median(one) for one in zip(*map(attrs.astuple, costs))))
+
+
+def plot(costs: dict[tuple[str, str, int], Cost], file: Path) -> None:
+    """Draw costs by kind, by what grows and how much there is of it."""
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    rcParams["svg.hashsalt"] = "growth"
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    axes = figure.subplots(1, len(SIZES), sharey=True)
+    for one, (what, sizes) in zip(axes, SIZES.items()):
+        for kind, colour in (("pure", "tab:blue"), ("compiled", "tab:orange")):
+            for field, style in (("learn", "-"), ("teach", "--")):
+                values = [getattr(costs[kind, what, size], field) for size in sizes]
+                one.plot(sizes, values, style, marker="o", color=colour, label=f"{field}, {kind}")
+        limits = [costs["pure", what, size].limit for size in sizes]
+        one.plot(sizes, limits, ":", marker=".", color="gray", label="a dict alone")
+        one.set_xscale("log")
+        one.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        one.minorticks_off()
+        one.set_xlabel(what)
+        one.set_ylim(bottom=0)
+        one.grid(visible=True, alpha=0.3)
+    axes[0].set_ylabel("us an entry")
+    axes[0].legend(fontsize="small")
+    figure.savefig(file, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    json.dump(attrs.asdict(measured(sys.argv[1], int(sys.argv[2]))), sys.stdout)
