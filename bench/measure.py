@@ -23,8 +23,14 @@ from peerproto.peering.protocol import SLICE
 from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.tables.batch import Batch, Cause
+from peerproto.tables.declaration import Declaration
 from peerproto.wire.frames import FrameBuffer
 from peerproto.wire.messages import Control, EntryUpdate, TableSwitch
+
+OTHER = Declaration.parse(
+    TABLE.name, "type ip size 4m expire 1h store gpt0,gpc0,conn_cnt,http_req_rate(10s)"
+)
+"""The same table declared otherwise."""
 
 READ = 65536
 """Bytes that Twisted reads at once."""
@@ -50,10 +56,13 @@ class Turns:
 
 
 def learnt(
-    entries: int, tell: Optional[Callable[[Batch], None]] = None, turns: Optional[Turns] = None
+    entries: int,
+    tell: Optional[Callable[[Batch], None]] = None,
+    turns: Optional[Turns] = None,
+    declaration: Declaration = TABLE,
 ) -> tuple[Node, float, float]:
     """A node that has learnt a lesson: itself, seconds taken, and bytes an entry."""
-    node = Node("us", Resync(Clock()), [TABLE], tell=tell)
+    node = Node("us", Resync(Clock()), [declaration], tell=tell)
     session = Session(node, Peer("them"), 1, 0)
     recorded = b"".join(lesson(entries))
     gc.collect()
@@ -74,6 +83,11 @@ def learn(entries: int) -> dict[str, float]:
     """From memory into the table, by a session alone."""
     _, seconds, size = learnt(entries)
     return {"per_second": entries / seconds, "bytes_per_entry": size}
+
+
+def transcode(entries: int) -> dict[str, float]:
+    """The same into a table that stores more and less than what the peer sends."""
+    return {"per_second": entries / learnt(entries, declaration=OTHER)[1]}
 
 
 def observe(entries: int) -> dict[str, float]:
@@ -154,9 +168,14 @@ def teach(entries: int) -> dict[str, float]:
 
 def pauses(entries: int) -> dict[str, float]:
     """The longest single steps: what the reactor has to wait for."""
-    learning, expiring, clearing = Turns(), Turns(), Turns()
+    learning, converting, expiring, clearing = Turns(), Turns(), Turns(), Turns()
     node, _, _ = learnt(entries, turns=learning)
     table = node.tables[TABLE.name]
+    with converting:
+        table.redeclare(OTHER)
+    while table.converting:
+        with converting:
+            table.convert()
     while (due := table.next_due()) is not None:
         with expiring:
             node.changed(table, table.expire(due), Cause.EXPIRED, due)
@@ -171,6 +190,7 @@ def pauses(entries: int) -> dict[str, float]:
             node.changed(table, table.discard(), Cause.CLEARED, 0)
     return {
         "learn_ms": learning.longest * 1000,
+        "convert_ms": converting.longest * 1000,
         "expire_ms": expiring.longest * 1000,
         "clear_ms": clearing.longest * 1000,
     }
@@ -198,6 +218,7 @@ def limits(entries: int) -> dict[str, float]:
 
 MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     "learn": learn,
+    "transcode": transcode,
     "observe": observe,
     "hostile": hostile,
     "teach": teach,

@@ -67,8 +67,7 @@ class Rival:
 
     def start(self) -> None:
         haproxy = self.kind == "haproxy"
-        file = self.folder / f"{self.name}.{'cfg' if haproxy else 'ini'}"
-        file.write_text(self._haproxy_cfg() if haproxy else self._peers_ini())
+        file = self.configure()
         command = ["haproxy", "-db", "-f", str(file)]
         environment = dict(os.environ)
         if not haproxy:
@@ -78,6 +77,13 @@ class Rival:
             self.processes.append(
                 subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.folder)
             )
+
+    def configure(self) -> Path:
+        """Write its configuration: where it is."""
+        haproxy = self.kind == "haproxy"
+        file = self.folder / f"{self.name}.{'cfg' if haproxy else 'ini'}"
+        file.write_text(self._haproxy_cfg() if haproxy else self._peers_ini())
+        return file
 
     def twist(self) -> list[str]:
         """The module that runs the peer, and what it wants to know."""

@@ -36,10 +36,13 @@ class TimedRival(Rival):
     def twist(self) -> list[str]:
         return ["bench.turning", str(self.file)]
 
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.processes[-1].pid, number)
+
     def turns(self) -> Turns:
         """Those since the last call."""
         self.file.unlink(missing_ok=True)
-        os.kill(self.processes[-1].pid, signal.SIGUSR2)
+        self.signal(signal.SIGUSR2)
         wait(self.file.exists)
         turns = sorted(1000 * float(one) for one in json.loads(self.file.read_text()))
         return Turns(len(turns), turns[len(turns) * 999 // 1000], turns[-1])
@@ -82,6 +85,13 @@ def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:
         result["teach"] = subject.turns()
         assert subject.ask(f"show table {TABLE.name}").count("key=") == entries
         result["list"] = subject.turns()
+        line = LINES[TABLE.name].replace("conn_cnt", "gpt0")
+        attrs.evolve(subject, line=line).configure()
+        subject.signal(signal.SIGHUP)
+        time.sleep(6)  # entries are converted in slices
+        result["declare anew"] = subject.turns()
+        assert "gpt0=0" in subject.ask(f"show table {TABLE.name} data.gpt0 eq 0")
+        subject.turns()
         subject.ask(f"clear table {TABLE.name}")
         time.sleep(3)  # what was cleared is given back in slices
         result["clear"] = subject.turns()

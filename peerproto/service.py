@@ -364,13 +364,20 @@ class StickTableService(Service):
                 peer.connection.flush_safely()
 
     def _expire(self) -> None:
-        """Remove what has expired, and what was cleared, a slice at a time."""
+        """Remove what has expired and what was cleared, convert the rest, a slice at a time."""
         now = self.now()
-        more = False
+        more = bool(self.node.removed)
+        for table in self.node.removed[:1]:
+            table.discard()
+            if not table.discarding:
+                self.node.removed.remove(table)
         for table in list(self.node.tables.values()):
             if table.discarding:
                 self.node.changed(table, table.discard(), Cause.CLEARED, now)
                 more = more or table.discarding
+            if table.converting:
+                table.convert()
+                more = more or table.converting
             due = table.next_due()
             if due is not None and due <= now:
                 self.node.changed(table, table.expire(now), Cause.EXPIRED, now)

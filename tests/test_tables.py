@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.peering.sending import Sender
 from peerproto.tables import stored
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.expiry import ExpirySlots
@@ -24,9 +25,12 @@ from peerproto.tables.reception import Reception, disagreement
 from peerproto.tables.stored import UNENDING
 from peerproto.tables.table import Quota, StickTable, TableFull
 from peerproto.wire import keys
-from peerproto.wire.datatypes import Frequency
+from peerproto.wire.datatypes import BY_NAME, Frequency
+from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.frames import FrameBuffer
 from peerproto.wire.keys import KeyType
+from peerproto.wire.messages import UPDATES, EntryUpdate, TableDefinition, read_message
 
 from .strategies import layouts, raw_keys, values
 
@@ -243,6 +247,93 @@ class QuotaTests(SynchronousTestCase):
         self.assertEqual((other.refused, one.used), (1, 1))
 
 
+class RedeclarationTests(SynchronousTestCase):
+    def test_expire_begins(self) -> None:
+        """Entries that never ended do so once the table is declared with an end."""
+        table = table_of("type integer size 10 store gpc0")
+        table.store([(key(1), 0, b"\x07")], 1000)
+        table.redeclare(Declaration.parse("rates", "type integer size 10 expire 10s store gpc0"))
+        entry = table.get(key(1), 2000)
+        assert entry is not None
+        self.assertEqual((entry["gpc0"], entry.expires_in), (7, 9000))
+        while table.converting:
+            table.convert(1)
+        due = table.next_due()
+        assert due is not None
+        self.assertLess(due, 11100)
+        self.assertEqual(table.expire(due), [key(1)])
+
+    def test_shorter_expire(self) -> None:
+        """With a shorter life, entries are removed when that is over, one slice after another."""
+        table = table_of("type integer size 1k expire 1h store gpc0")
+        table.store([(key(number), 3_600_000, b"\x01") for number in range(1000)], 0)
+        table.redeclare(Declaration.parse("rates", "type integer size 1k expire 10s store gpc0"))
+        slices = 0
+        while table.converting:
+            table.convert(100)
+            slices += 1
+        self.assertGreaterEqual(slices, 10)
+        while (due := table.next_due()) is not None and due <= 10_100:
+            table.expire(10_100)
+        self.assertEqual(table.used, 0)
+
+    def test_full_before_it_is_converted(self) -> None:
+        """A full table makes room, though it does not know yet which entries end first."""
+        table = table_of("type integer size 3 expire 1h store gpc0")
+        for number in range(3):
+            table.set(key(number), {"gpc0": 1}, number * 10_000)
+        table.redeclare(Declaration.parse("rates", "type integer size 3 expire 2h store gpc0"))
+        table.set(key(9), {"gpc0": 9}, 60_000)
+        self.assertEqual({k for k, _ in table.scan()}, {key(1), key(2), key(9)})
+
+    def test_again_and_again(self) -> None:
+        """More declarations than can be told from each other, before anything is converted."""
+        lines = [f"type integer size 10 expire 1h store gpc0{more}" for more in ("", ",gpt0")]
+        table = table_of(lines[0])
+        table.set(key(1), {"gpc0": 7}, 0)
+        for number in range(600):
+            table.redeclare(Declaration.parse("rates", lines[number % 2]))
+        entry = table.get(key(1), 0)
+        assert entry is not None
+        self.assertEqual(entry["gpc0"], 7)
+
+    def test_lesson_meanwhile(self) -> None:
+        """What is taught is what the present declaration stores, converted or not."""
+        table = table_of("type integer size 1k expire 1h store gpc0,conn_rate(9s)")
+        for number in range(600):
+            table.set(key(number), {"gpc0": number, "conn_rate": 3}, 1000)
+        sender = Sender(True)
+        sender.now = 2000
+        lesson = sender.lesson([(1, table)], 999)
+        taught = next(lesson)
+        table.redeclare(
+            Declaration.parse("rates", "type integer size 1k expire 1h store gpt0,gpc0")
+        )
+        table.convert(300)
+        taught += b"".join(lesson)
+        layout = None
+        came = {}
+        for frame in FrameBuffer().feed(taught):
+            if frame.message_type in UPDATES:
+                assert layout is not None
+                update = EntryUpdate.decode(frame, layout, ReceivingDictionary())
+                place = layout.place_of(BY_NAME["gpc0"].bit)
+                assert place is not None
+                came[update.key] = layout.codec.decode(update.values, 0)[place]
+                self.assertEqual(update.expiry, 3_599_000)
+            else:
+                message = read_message(frame)
+                assert isinstance(message, TableDefinition)
+                layout = message.layout
+        self.assertEqual(came, {key(number): number for number in range(600)})
+
+
+LINES = [
+    f"type integer size 16 expire 10s store {stored}"
+    for stored in ("gpc0", "gpt0,gpc0", "gpc0,conn_rate(3s),server_key", "gpc(2),gpc0")
+]
+
+
 class TableModel(RuleBasedStateMachine):
     """A table against a plain dict, under random changes and a clock that moves."""
 
@@ -250,7 +341,7 @@ class TableModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = table_of("type integer size 16 expire 10s store gpc0")
+        self.table = table_of(LINES[0])
         self.now = 0
         self.model: dict[bytes, tuple[int, int]] = {}
 
@@ -261,7 +352,10 @@ class TableModel(RuleBasedStateMachine):
 
     @rule(number=numbers, life=st.integers(1, 10000))
     def learn(self, number: int, life: int) -> None:
-        self.table.store([(key(number), life, b"\x05")], self.now)
+        codec = self.table.layout.codec
+        values = list(codec.blank())
+        values[self.table.layout.cells["gpc0"].place] = 5
+        self.table.store([(key(number), life, codec.encode(tuple(values)))], self.now)
         self.model[key(number)] = (5, self.now + life)
 
     @rule(number=numbers)
@@ -273,6 +367,15 @@ class TableModel(RuleBasedStateMachine):
     def wait(self, ms: int) -> None:
         self.now += ms
 
+    @rule(line=st.sampled_from(LINES))
+    def redeclare(self, line: str) -> None:
+        self.table.redeclare(Declaration.parse("rates", line))
+
+    @rule(limit=st.integers(1, 5))
+    def convert(self, limit: int) -> None:
+        if self.table.converting:
+            self.table.convert(limit)
+
     @rule(limit=st.integers(1, 5))
     def expire(self, limit: int) -> None:
         for raw_key in self.table.expire(self.now, limit):
@@ -283,6 +386,8 @@ class TableModel(RuleBasedStateMachine):
         for raw_key in self.table.take_trashed():
             self.model.pop(raw_key, None)
         assert self.table.used == sum(1 for _ in self.table.scan()) <= 16
+        swept = {raw_key: one for piece in self.table.sweep() for raw_key, one in piece}
+        assert swept == dict(self.table.scan())
         for number in range(31):
             entry = self.table.get(key(number), self.now)
             value, deadline = self.model.get(key(number), (0, 0))
@@ -325,26 +430,38 @@ class ReceptionTests(SynchronousTestCase):
 
     @given(st.data())
     def test_other_layout(self, data: st.DataObject) -> None:
-        """Whatever the layouts: what both store is taken, the rest stays as it was."""
+        """Whatever the layouts: what both store is taken, the rest stays as it was, or blank."""
         ours = data.draw(layouts())
         columns = data.draw(layouts()).columns
         theirs = attrs.evolve(ours, columns=columns)
         table = StickTable(Declaration("t", ours, 0))
-        raw_key = data.draw(raw_keys(ours))
+        known, new = data.draw(st.lists(raw_keys(ours), min_size=2, max_size=2, unique=True))
         before, sent = data.draw(values(ours)), data.draw(values(theirs))
-        table.store([(raw_key, UNENDING, ours.codec.encode(before))], 0)
-        taken_by(Reception(table, theirs, 0), [(raw_key, None, theirs.codec.encode(sent))], 0)
-        entry = table.get(raw_key, 0)
+        table.store([(known, UNENDING, ours.codec.encode(before))], 0)
+        record = theirs.codec.encode(sent)
+        taken_by(Reception(table, theirs, 0), [(one, None, record) for one in (new, known)], 0)
+        for raw_key, base in ((known, before), (new, ours.codec.blank())):
+            entry = table.get(raw_key, 0)
+            assert entry is not None
+            for place, column in enumerate(ours.columns):
+                other = theirs.place_of(column.data_type.bit)
+                expected = base[place]
+                if other is not None and not column.data_type.local:
+                    expected = sent[other]
+                    if column.elements is not None:
+                        expected = sent[other][: column.elements] + base[place][len(sent[other]) :]
+                self.assertEqual(entry.values[place], expected)
+
+    def test_kept_ages_grow(self) -> None:
+        """A rate that the peer does not send goes on growing old when it sends the rest."""
+        table = table_of("type integer size 10 expire 1m store gpc0,conn_rate(10s)")
+        other = table_of("type integer size 10 expire 1m store gpc0")
+        table.set(key(1), {"gpc0": 1, "conn_rate": 9}, 0)
+        taken_by(Reception(table, other.layout, 60_000), [(key(1), 60_000, b"\x05")], 4000)
+        entry = table.get(key(1), 5000)
         assert entry is not None
-        for place, column in enumerate(ours.columns):
-            other = theirs.place_of(column.data_type.bit)
-            if other is None or column.data_type.local:
-                self.assertEqual(entry.values[place], before[place])
-            elif column.elements is None:
-                self.assertEqual(entry.values[place], sent[other])
-            else:
-                shared = min(column.elements, len(sent[other]))
-                self.assertEqual(entry.values[place], sent[other][:shared] + before[place][shared:])
+        self.assertEqual(entry["gpc0"], 5)
+        self.assertEqual(entry.counter("conn_rate").age, 5000)
 
     def test_conn_cur_is_local(self) -> None:
         """conn_cur is ignored on receipt, unless the table is declared recv-only."""

@@ -77,19 +77,20 @@ class UpdateWriterTests(SynchronousTestCase):
             record = layout.codec.encode(data.draw(values(layout)))
             life = data.draw(st.integers(0, 0xFFFFFFFF))
             table.store([(key, life, record)], data.draw(st.integers(0, now)))
-        entries = list(table.sweep())
+        pieces = list(table.sweep())
         room = data.draw(st.integers(1, 999))
         written = []
         for usual in (False, True):
             writer = UpdateWriter(layout, 1 << 31, SendingDictionary(), True)
-            left = iter(entries)
+            left = iter(pieces)
             out = b""
             while True:
                 if usual:
                     writer.write_usual(room, left, now, b"same")
                 else:
-                    for key, stored in left:
-                        writer.write(key, stored, now, b"same")
+                    for entries in left:
+                        for key, stored in entries:
+                            writer.write(key, stored, now, b"same")
                         if writer.size >= room:
                             break
                 if not writer.size:

@@ -53,6 +53,8 @@ class Node:
         """With them, TLS is under all connections but those on UNIX sockets."""
         self.peers: dict[str, Peer] = {}
         self.tables: dict[str, StickTable] = {}
+        self.removed: list[StickTable] = []
+        """Tables that are shared no longer, until their memory is given back."""
         self.turns = Cooperator(scheduler=partial(resync.clock.callLater, 0))
         """Shares the reactor among sessions with much to send, a few ms a turn."""
         self._ids: dict[str, int] = {}
@@ -80,6 +82,7 @@ class Node:
         table = self.tables.pop(name, None)
         if table is not None:
             table.clear()
+            self.removed.append(table)
 
     def table_for(self, definition: Definition, peer: Peer) -> Optional[StickTable]:
         """The table that a peer's updates belong to after this definition.

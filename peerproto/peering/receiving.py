@@ -17,7 +17,6 @@ from peerproto.tables.batch import Batch, Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.reception import Reception
-from peerproto.tables.stored import stamp
 from peerproto.tables.table import StickTable
 from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.frames import STICK_TABLE, Frame
@@ -100,7 +99,8 @@ class Receiver:
         if known is not None and known.still_is(definition, self._node.tables):
             self._collect(known.shared)
             return
-        current = self._share(definition, now)
+        self.store(now)  # before the table may follow this definition
+        current = self._share(definition)
         room = len(self._defined) < 2 * self._node.limits.tables_per_peer
         if room or definition.id in self._defined:
             if isinstance(current, SharedTable):
@@ -148,7 +148,7 @@ class Receiver:
         if reader is None:
             return start
         before = len(reader.keys)
-        end = reader.read(data, start, stamp(now))
+        end = reader.read(data, start, current.table.stamp(now))
         count = len(reader.keys) - before
         if count:
             self._peer.counters.rx_updates += count
@@ -184,7 +184,7 @@ class Receiver:
         batches, self._batches = self._batches, []
         return batches
 
-    def _share(self, definition: Definition, now: int) -> SharedTable | _Unshared:
+    def _share(self, definition: Definition) -> SharedTable | _Unshared:
         table = self._node.table_for(definition, self._peer)
         if not isinstance(definition, TableDefinition) or table is None:
             self._current = _Unshared(getattr(definition, "layout", None))
@@ -192,7 +192,6 @@ class Receiver:
         shared = self.shared(table)
         known = shared.reception
         if known is None or (known.layout, known.expire) != (definition.layout, definition.expire):
-            self.store(now)
             shared.reception = Reception(
                 table, definition.layout, definition.expire, self._dictionary.known
             )

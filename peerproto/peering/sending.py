@@ -40,12 +40,14 @@ class Sender:
         how many updates that took.
         """
         count = 0
+        now = table.origin + self.now
         writer = self._writer
         for number, key in table.log.after(sent):
             stored = table.stored(key)
             if stored is not None:
                 writer = self._announce(local_id, table)
-                count += writer.write(key, stored, self.now, (number & ID_MASK).to_bytes(4, "big"))
+                update_id = (number & ID_MASK).to_bytes(4, "big")
+                count += writer.write(key, stored, now, update_id)
             sent = number
             if writer is not None and writer.size >= room:
                 return writer.take(), sent, count
@@ -61,11 +63,12 @@ class Sender:
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
-            entries = table.sweep()
+            pieces = table.sweep()
             more = True
             while more:
                 writer = self._announce(local_id, table)
-                self.taught += writer.write_until(room, entries, self.now, update_id)
+                now = table.origin + self.now
+                self.taught += writer.write_until(room, pieces, now, update_id)
                 more = writer.size >= room
                 yield writer.take()
 

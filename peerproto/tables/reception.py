@@ -7,14 +7,18 @@ table does not store is dropped, what the peer does not send stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
-from typing import Optional
+from collections.abc import Container
+from functools import partial
+from typing import Final, Optional
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.stored import UNENDING, stamp
-from peerproto.tables.table import StickTable, merge
+from peerproto.tables.stored import KEY_AT, LIFE_AT, UNENDING
+from peerproto.tables.table import StickTable
+from peerproto.tables.transcoding import Transcoder
 from peerproto.wire.layout import Layout
 from peerproto.wire.runs import RunReader
+
+_UNENDING: Final = UNENDING.to_bytes(4, "big")
 
 Update = tuple[bytes, Optional[int], bytes]
 """Raw key, expiry in ms of a timed update, and the record in the peer's layout."""
@@ -39,7 +43,8 @@ def disagreement(table: StickTable, layout: Layout) -> Optional[str]:
 class Reception:
     """How updates of a peer's definition go into a table.
 
-    Where both have the same columns, records are stored as they came.
+    Where both have the same columns, records are stored as they came; where not,
+    they are transcoded when all that came in one read is stored.
     """
 
     def __init__(
@@ -54,26 +59,23 @@ class Reception:
         self.layout = layout
         self.expire = expire
         self._own: Optional[Declaration] = None
-        self._as_is = False
-        self._places: list[Optional[int]] = []
-        self._updates: list[Update] = []
+        self._transcoder: Optional[Transcoder] = None
+        self._runs = len(layout.codec.integers) <= 2
         self._reader = _reader(layout, texts or [b""] * 256)
 
     @property
     def reader(self) -> Optional[RunReader]:
-        """What reads runs of updates that are stored as they come."""
-        if self._own is not self.table.declaration:
-            self._compare(self.table.declaration)
-        return self._reader if self._as_is else None
+        """What reads runs of updates.
+
+        ``None`` for records with several dictionary values, which no table of HAProxy's has.
+        """
+        return self._reader if self._runs else None
 
     def add(self, update: Update, now: int) -> None:
         """Take one update, to be stored with others."""
-        reader = self.reader
-        if reader is None:
-            self._updates.append(update)
-        else:
-            key, expiry, record = update
-            reader.add(key, stamp(now), UNENDING if expiry is None else expiry, record)
+        key, expiry, record = update
+        life = UNENDING if expiry is None else expiry
+        self._reader.add(key, self.table.stamp(now), life, record)
 
     def store(self, now: int, but: Container[bytes] = ()) -> Optional[list[bytes]]:
         """Store what was read and added, except for some keys: the keys that the table took.
@@ -81,61 +83,56 @@ class Reception:
         ``None`` if there was nothing.
         """
         reader = self._reader
-        if self._updates:
-            updates, self._updates = self._updates, []
-            return self.table.store(
-                self._transcoded((one for one in updates if one[0] not in but), now), now
-            )
-        if reader is None or not reader.keys:
-            return None
         keys, values, shortest = reader.keys, reader.values, reader.shortest
+        if not keys:
+            return None
         reader.clear()
         if but:
             pairs = [pair for pair in zip(keys, values) if pair[0] not in but]
             keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+        if self._own is not self.table.declaration:
+            self._compare(self.table.declaration)
+        if self.expire == 0 and self.table.declaration.expire:
+            # A table without expiry sends lives of 0.
+            values = [value[:LIFE_AT] + _UNENDING + value[KEY_AT:] for value in values]
+            shortest = UNENDING
+        if self._transcoder is not None:
+            values = self._transcoded(self._transcoder, keys, values, now)
         return self.table.put(keys, values, shortest, now)
 
     def forget(self) -> None:
         """Drop what was read and added."""
-        self._updates = []
-        if self._reader is not None:
-            self._reader.clear()
+        self._reader.clear()
 
     def _compare(self, declaration: Declaration) -> None:
         self._own = declaration
         own = declaration.layout
-        self._places = [
+        places = [
             None
             if column.data_type.local and not declaration.recv_only
             else self.layout.place_of(column.data_type.bit)
             for column in own.columns
         ]
-        self._as_is = (
-            self.layout.bits == own.bits
-            and self.layout.codec is own.codec
-            and None not in self._places
-            and self._reader is not None
-            # A table without expiry sends lives of 0.
-            and (self.expire != 0 or not declaration.expire)
-        )
+        same = self.layout.bits == own.bits and self.layout.codec is own.codec
+        if same and None not in places:
+            self._transcoder = None
+        else:
+            self._transcoder = Transcoder(self.layout, own, places)
 
     def _transcoded(
-        self, updates: Iterable[Update], now: int
-    ) -> Iterator[tuple[bytes, int, bytes]]:
-        own, theirs = self.table.layout.codec, self.layout.codec
-        blank = own.blank()
-        for key, expiry, record in updates:
-            entry = self.table.get(key, now)
-            base = blank if entry is None else entry.values
-            values = merge(theirs.decode(record, 0), self._places, base)
-            yield key, self.table.life(None if self.expire == 0 else expiry), own.encode(values)
+        self, transcoder: Transcoder, keys: list[bytes], values: list[bytes], now: int
+    ) -> list[bytes]:
+        """The values in our own layout; what the peer does not send stays as it is."""
+        at = self.table.record_at
+        transcode = transcoder.transcode
+        if not transcoder.keeps:
+            return [value[:at] + transcode(value, at) for value in values]
+        record = partial(self.table.record, now=now, aged=transcoder.keeps_ages)
+        return [value[:at] + transcode(value, at, record(key)) for key, value in zip(keys, values)]
 
 
-def _reader(layout: Layout, texts: list[bytes]) -> Optional[RunReader]:
-    """``None`` for records with several dictionary values, which no table of HAProxy's has."""
+def _reader(layout: Layout, texts: list[bytes]) -> RunReader:
     integers = layout.codec.integers
-    if len(integers) > 2:
-        return None
     before, after = integers if len(integers) == 2 else (integers[0], -1)
     longest = layout.key_length - 1
     return RunReader(layout.fixed_key_length, longest, before, after, texts)

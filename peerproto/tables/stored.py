@@ -2,7 +2,9 @@
 
 A key of fixed length is there again because it stands between life and record
 on the wire: so what came is stored without being taken apart (`peerproto.wire.runs`).
-Bytes: 8 for the time in ms, 1 without meaning, 4 for the life in ms.
+Bytes: 8 for the time in ms, 1 without meaning, 4 for the life in ms. The first
+byte of the time tells with which of the table's declarations the record goes
+(`peerproto.tables.table`): of one declaration, times can be compared as they are.
 """
 
 from __future__ import annotations
@@ -14,11 +16,20 @@ from peerproto.wire.layout import Layout
 
 _HEAD: Final = struct.Struct(">QxI")
 
+LIFE_AT: Final = 9
+"""Where the life begins."""
+
+KEY_AT: Final = _HEAD.size
+"""Where the key begins, if its length is fixed."""
+
 UNENDING: Final = 0xFFFFFFFF
 """Life of what lives as long as its table says."""
 
 pack = _HEAD.pack
 """``pack(came, life)``: the head, both in ms."""
+
+GENERATION: Final = 1 << 56
+"""What times of one declaration have more than those of the one before."""
 
 unpack = _HEAD.unpack_from
 """``unpack(stored)``: when the record came and its life as it came, both in ms."""

@@ -8,7 +8,7 @@ small, and the garbage collector does not look into it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import islice
 from typing import Any, Final, Optional
 
 import attrs
@@ -19,8 +19,8 @@ from peerproto.tables.entry import Entry
 from peerproto.tables.expiry import NEVER, ExpirySlots
 from peerproto.tables.log import ChangeLog
 from peerproto.tables.parts import Parts
+from peerproto.tables.redeclaration import MOST, Conversion, conversion
 from peerproto.tables.stored import UNENDING
-from peerproto.wire.codec import Values
 from peerproto.wire.datatypes import Frequency, Kind
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell, Layout
@@ -65,6 +65,15 @@ class StickTable:
         """Where the record begins in what is stored."""
         self._expiry = ExpirySlots(declaration.expire)
         self._due: list[bytes] = []
+        self.origin = 0
+        """What times in what is stored have more than the time in ms: their generation."""
+        self._generation = 0
+        self._earlier: dict[int, Declaration] = {}
+        """By generation: those under which there may still be something."""
+        self._conversions: dict[int, Conversion] = {}
+        self._unconverted: Iterator[tuple[bytes, bytes]] = iter(())
+        self._unslotted = False
+        """Whether keys wait for their expiry only once they are converted."""
         self._discarded: list[dict[bytes, bytes]] = []
         self._waited: list[list[bytes]] = []
 
@@ -80,7 +89,23 @@ class StickTable:
 
     def stored(self, key: bytes) -> Optional[bytes]:
         """What is stored for a raw key, head and record, expired or not."""
-        return self._parts.of(key).get(key)
+        stored = self._parts.of(key).get(key)
+        if stored is not None and stored[0] != self._generation:
+            return self._conversions[stored[0]](stored)
+        return stored
+
+    def record(self, key: bytes, now: int, aged: bool) -> Optional[bytes]:
+        """The record of a raw key, unless it has expired; ``aged`` to have ages as of now."""
+        stored = self.stored(key)
+        if stored is None:
+            return None
+        came, deadline = self.lifetime(stored)
+        if deadline <= now:
+            return None
+        if aged and now > came:
+            codec = self.layout.codec
+            return codec.encode(codec.decode(stored, self.record_at, now - came))
+        return stored[self.record_at :]
 
     def get(self, key: bytes, now: int) -> Optional[Entry]:
         """The entry of a raw key, unless it has expired."""
@@ -99,6 +124,7 @@ class StickTable:
     def lifetime(self, stored: bytes) -> tuple[int, int]:
         """When an entry came, and its deadline (or `NEVER`), both in ms."""
         came, life = head.unpack(stored)
+        came -= self.origin
         expire = self.declaration.expire
         return came, came + min(life, expire) if expire else NEVER
 
@@ -108,11 +134,30 @@ class StickTable:
         The table may change meanwhile: what is there from beginning to end
         comes once, as it is when it comes; what comes or goes may be missed.
         """
-        return self._parts.items()
+        for key, stored in self._parts.items():
+            if stored[0] == self._generation:
+                yield key, stored
+            else:
+                yield key, self._conversions[stored[0]](stored)
 
-    def sweep(self) -> Iterator[tuple[bytes, bytes]]:
-        """The same for a lesson: in about the order in which they came, and some may come twice."""
-        return chain.from_iterable(self._parts.sweep())
+    def sweep(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """The same for a lesson: a few at a time, in about the order in which they came.
+
+        An entry may come twice if others are removed meanwhile.
+        """
+        for piece in self._parts.sweep():
+            if self._earlier:
+                conversions = self._conversions
+                yield [
+                    (key, conversions[one[0]](one) if one[0] in conversions else one)
+                    for key, one in piece
+                ]
+            else:
+                yield piece
+
+    def stamp(self, now: int) -> bytes:
+        """What is stored begins with this if it came now."""
+        return head.stamp(self.origin + now)
 
     # -- changing --------------------------------------------------------
 
@@ -122,7 +167,7 @@ class StickTable:
         fixed = self.layout.fixed_key_length
         for key, life, record in updates:
             keys.append(key)
-            values.append(head.pack(now, life) + (key + record if fixed else record))
+            values.append(head.pack(self.origin + now, life) + (key + record if fixed else record))
             shortest = min(shortest, life)
         return self.put(keys, values, shortest, now)
 
@@ -243,20 +288,50 @@ class StickTable:
         return gone
 
     def redeclare(self, declaration: Declaration) -> None:
-        """Take a new declaration of the same key: entries keep what both store."""
-        old, new = self.layout, declaration.layout
-        unending = not self.declaration.expire and bool(declaration.expire)
-        if old.codec is not new.codec or old.bits != new.bits or unending:
-            places = [old.place_of(column.data_type.bit) for column in new.columns]
-            blank = new.codec.blank()
-            at = self.record_at
-            for key, stored in self._parts.items():
-                values = old.codec.decode(stored, at)
-                came, life = head.unpack(stored)
-                moved = head.pack(came, UNENDING if unending else life)
-                record = new.codec.encode(merge(values, places, blank))
-                self._parts.of(key)[key] = moved + stored[len(moved) : at] + record
-        self.declaration = declaration
+        """Take a new declaration of the same key: entries keep what both store.
+
+        Call `convert` then, while `converting`.
+        """
+        old, self.declaration = self.declaration, declaration
+        same = old.layout.codec is self.layout.codec and old.layout.bits == self.layout.bits
+        other_expiry = old.expire != declaration.expire
+        if same and not other_expiry:
+            return
+        while len(self._earlier) >= MOST - 1:
+            self.convert()
+        self._earlier[self._generation] = old
+        self._generation = (self._generation + 1) % MOST
+        self.origin = self._generation * head.GENERATION
+        self._conversions = {
+            generation: conversion(earlier, declaration, self._generation)
+            for generation, earlier in self._earlier.items()
+        }
+        self._unconverted = self._parts.items()
+        if other_expiry:
+            self._waited += [*self._expiry.take_all(), self._due]
+            self._due = []
+            self._expiry = ExpirySlots(declaration.expire)
+            self._unslotted = True
+
+    @property
+    def converting(self) -> bool:
+        """Whether `convert` has something left to do."""
+        return bool(self._earlier)
+
+    def convert(self, limit: int = SLICE // 4) -> None:
+        """Rewrite about ``limit`` entries that were stored under earlier declarations."""
+        looked_at = 0
+        for key, _ in islice(self._unconverted, limit):
+            looked_at += 1
+            stored = self.stored(key)
+            assert stored is not None
+            self._parts.of(key)[key] = stored
+            if self._unslotted:
+                self._expiry.add((key,), self.lifetime(stored)[1])
+        if looked_at < limit:
+            self._earlier = {}
+            self._conversions = {}
+            self._unslotted = False
 
     # -- expiry ----------------------------------------------------------
 
@@ -319,6 +394,9 @@ class StickTable:
             self._due = []
         while wanted:
             slot_end, waiting = self._expiry.pop()
+            if not waiting and self._unslotted:
+                self.convert()
+                continue
             if not waiting:
                 break
             looked_at = 0
@@ -363,18 +441,3 @@ def _fitting(cell: Cell, value: Any) -> Any:
     elif type(value) is int:
         return value
     raise LocalProtocolError(f"value of {cell.name}", value, f"a value of kind {kind.value}")
-
-
-def merge(values: Values, places: list[Optional[int]], base: Values) -> Values:
-    """``base``, with what ``values`` has at ``places`` put in its stead.
-
-    Arrays of different lengths keep the elements of ``base`` that have no
-    counterpart, as HAProxy does.
-    """
-    merged = []
-    for place, own in zip(places, base):
-        value = own if place is None else values[place]
-        if place is not None and type(own) is tuple:
-            value = value[: len(own)] + own[len(value) :]
-        merged.append(value)
-    return tuple(merged)

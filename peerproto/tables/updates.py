@@ -22,18 +22,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Optional
 
-from peerproto.tables.stored import record_at, unpack
+from peerproto.tables.stored import KEY_AT, record_at, unpack
 from peerproto.wire.codec import MAX_AGE
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.layout import Layout
-from peerproto.wire.varint import decode, encode
+from peerproto.wire.varint import CLASSES, decode, encode, ends
 
 COMPILED: Final = not __file__.endswith(".py")
 """Whether mypyc has compiled this module."""
-
-_KEY_AT: Final = 13
-"""Where what is stored goes on behind the life: a key of fixed length, or the record."""
 
 _AGE: Final = -1
 _TEXT: Final = -2
@@ -44,9 +41,11 @@ _TWO: Final = [encode(240 + number) for number in range(2048)]
 _BEGINNINGS: Final = [bytes((two[0], two[1] | 0x80)) for two in _TWO]
 """The first two bytes of longer ones."""
 
-_CLASSES: Final = bytes(0 if byte < 128 else 1 if byte < 240 else 2 for byte in range(256))
 _MOST_SHAPES: Final = 4096
 _MOST_ENCODED: Final = 1 << 16
+
+Entries = list[tuple[bytes, bytes]]
+"""Keys with what is stored for them."""
 
 Place = tuple[int, int]
 """Where an integer begins, and where it ends."""
@@ -62,17 +61,10 @@ class _Ages(dict[bytes, tuple[Place, ...]]):
         self._count = count
 
     def __missing__(self, shape: bytes) -> tuple[Place, ...]:
-        ends = [0]
-        for _ in range(self._count):
-            at = ends[-1]
-            if shape[at] == 2:
-                at += 1
-                while shape[at]:
-                    at += 1
-            ends.append(at + 1)
+        at = [0, *ends(shape, self._count)]
         if len(self) >= _MOST_SHAPES:
             self.clear()
-        places = self[shape] = tuple((ends[number], ends[number + 1]) for number in self._ages)
+        places = self[shape] = tuple((at[number], at[number + 1]) for number in self._ages)
         return places
 
 
@@ -161,27 +153,33 @@ class UpdateWriter:
         self._pieces.append(message)
         self.size += len(message)
 
-    def write_until(
-        self, room: int, entries: Iterator[tuple[bytes, bytes]], now: int, update_id: bytes
-    ) -> int:
-        """Write entries until ``room`` bytes are gathered, or there are no more: how many.
+    def write_until(self, room: int, pieces: Iterator[Entries], now: int, update_id: bytes) -> int:
+        """Write whole pieces until ``room`` bytes are gathered, or there are no more: how many.
 
         See `write`.
         """
         if self._ages is not None and not COMPILED:
-            return self.write_usual(room, entries, now, update_id)
+            return self.write_usual(room, pieces, now, update_id)
         count = 0
-        for key, stored in entries:
-            if self.write(key, stored, now, update_id):
-                count += 1
-                if self.size >= room:
-                    break
+        for entries in pieces:
+            for key, stored in entries:
+                if self.write(key, stored, now, update_id):
+                    count += 1
+            if self.size >= room:
+                break
         return count
 
-    def write_usual(
-        self, room: int, entries: Iterator[tuple[bytes, bytes]], now: int, update_id: bytes
-    ) -> int:
+    def write_usual(self, room: int, pieces: Iterator[Entries], now: int, update_id: bytes) -> int:
         """The same with what is remembered of other entries."""
+        count = 0
+        for entries in pieces:
+            count += self._write_usual(entries, now, update_id)
+            if self.size >= room:
+                break
+        return count
+
+    def _write_usual(self, entries: Entries, now: int, update_id: bytes) -> int:
+
         ages = self._ages
         assert ages is not None
         count = 0
@@ -198,7 +196,7 @@ class UpdateWriter:
             if left <= 0:
                 continue
             made = left.to_bytes(4, "big")
-            copied = _KEY_AT
+            copied = KEY_AT
             at = record_at
             if string:
                 size_of_key = len(key)
@@ -208,9 +206,9 @@ class UpdateWriter:
                 at += 1
                 if size_of_text >= 240:
                     size_of_text, at = decode(stored, record_at)
-                made += stored[_KEY_AT:record_at] + refer(stored[at : at + size_of_text])
+                made += stored[KEY_AT:record_at] + refer(stored[at : at + size_of_text])
                 copied = at = at + size_of_text
-            for start, end in ages[stored[at:].translate(_CLASSES)]:
+            for start, end in ages[stored[at:].translate(CLASSES)]:
                 age = stored[at + start]
                 if age >= 240:
                     width = end - start
@@ -228,17 +226,15 @@ class UpdateWriter:
             pieces += (head, made)
             size += len(head) + length - 4
             count += 1
-            if size >= room:
-                break
         self.size = size
         return count
 
     def write(  # noqa: PLR0915 (one loop, without calls that would cost more than they say)
         self, key: bytes, stored: bytes, now: int, update_id: bytes
     ) -> bool:
-        """Write an update for what is stored, at a time in ms: not if it has expired by then.
+        """Write an update for what is stored: not if it has expired by ``now``.
 
-        ``update_id`` is 4 bytes.
+        ``now`` is in ms, with the table's origin added; ``update_id`` is 4 bytes.
         """
         if not stored.startswith(self._stamp):
             self._stamp = stored[:8]

@@ -7,6 +7,8 @@ has exactly one shortest form. HAProxy uses them up to 64 bits (10 bytes).
 
 from __future__ import annotations
 
+from typing import Final
+
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
 
 MAX_BYTES = 10
@@ -68,3 +70,21 @@ def decode(data: bytes, offset: int) -> tuple[int, int]:
         data[offset:end],
         f"at most {MAX_BYTES} bytes",
     )
+
+
+CLASSES: Final = bytes(0 if byte < 128 else 1 if byte < 240 else 2 for byte in range(256))
+"""For `bytes.translate`: what of each byte matters for where integers end."""
+
+
+def ends(classes: bytes, count: int) -> list[int]:
+    """Where each of ``count`` integers ends, of which only the classes of the bytes are given."""
+    result = []
+    at = 0
+    for _ in range(count):
+        if classes[at] == 2:
+            at += 1
+            while classes[at]:
+                at += 1
+        at += 1
+        result.append(at)
+    return result
