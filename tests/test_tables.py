@@ -304,8 +304,8 @@ class RedeclarationTests(SynchronousTestCase):
             table.set(key(number), {"gpc0": number, "conn_rate": 3}, 1000)
         sender = Sender(True)
         sender.now = 2000
-        lesson = sender.lesson([(1, table)], 999)
-        taught = next(lesson)
+        lesson = sender.lesson([(1, table)])
+        taught = next(lesson) + next(lesson)
         table.redeclare(
             Declaration.parse("rates", "type integer size 1k expire 1h store gpt0,gpc0")
         )
@@ -386,7 +386,11 @@ class TableModel(RuleBasedStateMachine):
         for raw_key in self.table.take_trashed():
             self.model.pop(raw_key, None)
         assert self.table.used == sum(1 for _ in self.table.scan()) <= 16
-        swept = {raw_key: one for piece in self.table.sweep() for raw_key, one in piece}
+        swept = {
+            raw_key: one
+            for piece in map(self.table.present, self.table.sweep())
+            for raw_key, one in piece
+        }
         assert swept == dict(self.table.scan())
         for number in range(31):
             entry = self.table.get(key(number), self.now)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from peerproto.tables.declaration import Declaration
+from peerproto.tables.lesson import Chunk, lesson_of
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
 from peerproto.tables.updates import UpdateWriter
@@ -45,7 +46,7 @@ class Sender:
         for number, key in table.log.after(sent):
             stored = table.stored(key)
             if stored is not None:
-                writer = self._announce(local_id, table)
+                writer = self._announce(local_id, table, table.declaration)
                 update_id = (number & ID_MASK).to_bytes(4, "big")
                 count += writer.write(key, stored, now, update_id)
             sent = number
@@ -53,8 +54,8 @@ class Sender:
                 return writer.take(), sent, count
         return b"" if writer is None else writer.take(), table.log.head, count
 
-    def lesson(self, tables: list[tuple[int, StickTable]], room: int) -> Iterator[bytes]:
-        """Every entry of the tables, given with our ids of them, ``room`` bytes at a time.
+    def lesson(self, tables: list[tuple[int, StickTable]]) -> Iterator[bytes]:
+        """Every entry of the tables, given with our ids of them, a chunk at a time.
 
         All updates of a table carry the id of its latest change at the start:
         a peer that acks it says that it needs nothing from before.
@@ -63,18 +64,25 @@ class Sender:
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
-            pieces = table.sweep()
-            more = True
-            while more:
-                writer = self._announce(local_id, table)
-                now = table.origin + self.now
-                self.taught += writer.write_until(room, pieces, now, update_id)
-                more = writer.size >= room
-                yield writer.take()
+            yield self._announce(local_id, table, table.declaration).take()
+            lesson = lesson_of(table, self._timed, update_id, self.now, self._dictionary)
+            number = 0
+            last: Optional[Chunk] = None
+            while True:
+                try:
+                    chunk = lesson.chunk(number, self.now)
+                except LookupError:
+                    lesson, number = lesson.apart(last), 0
+                    continue
+                if chunk is None:
+                    break
+                last = chunk
+                number += 1
+                self.taught += chunk.count
+                yield self._announce(local_id, table, chunk.declaration).take() + chunk.data
 
-    def _announce(self, local_id: int, table: StickTable) -> UpdateWriter:
+    def _announce(self, local_id: int, table: StickTable, declaration: Declaration) -> UpdateWriter:
         """What writes updates of a table; the definition first, if those so far were others."""
-        declaration = table.declaration
         if self._writer is None or declaration is not self._announced:
             self._announced = declaration
             self._writer = UpdateWriter(

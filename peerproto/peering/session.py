@@ -55,10 +55,6 @@ DEAD_TIMEOUT: Final = 5000
 """A period of so many ms without a byte received ends the session."""
 
 
-LESSON_PIECE: Final = 4096
-"""Bytes of a lesson that are written at once."""
-
-
 class SessionState(enum.Enum):
     LIVE = "live"
     TEACHING = "teaching"
@@ -196,9 +192,7 @@ class Session:
         self.state = SessionState.TEACHING
         tables = self.tables
         self._origins = [(shared, shared.table.log.head) for shared in tables]
-        self._lesson = self._sender.lesson(
-            [(one.local_id, one.table) for one in tables], LESSON_PIECE
-        )
+        self._lesson = self._sender.lesson([(one.local_id, one.table) for one in tables])
 
     def _control(self, message: Control) -> None:
         if message is Control.RESYNC_REQUEST:

@@ -33,7 +33,7 @@ class Parts:
     def __init__(self, fixed_key_length: int) -> None:
         self._by_bytes = fixed_key_length == _ADDRESS
         self.dicts: list[dict[bytes, bytes]] = [{} for _ in range(PARTS)]
-        self._removed = [0] * PARTS
+        self.removed = [0] * PARTS
         """How many keys were removed from each part so far."""
         self._new_in_a_row = 0
 
@@ -56,39 +56,9 @@ class Parts:
                 if stored is not None:
                     yield key, stored
 
-    def sweep(self) -> Iterator[list[tuple[bytes, bytes]]]:
-        """All keys and what is stored for them, a few at a time, in about the order they came in.
-
-        Memory is read in the order in which it was written, which is several times
-        as fast as another order when there is much of it. So the parts are visited
-        in turns. They may change meanwhile: what is there from beginning to end
-        comes, and comes again at most as often as something else is removed.
-        """
-        dicts = self.dicts
-        ends = [len(part) for part in dicts]
-        positions = [0] * PARTS
-        removed = list(self._removed)
-        sizes = list(ends)
-        iterators = [iter(part.items()) for part in dicts]
-        places = [place for place in range(PARTS) if ends[place]]
-        while places:
-            for place in places:
-                if dicts is not self.dicts:
-                    return
-                part = dicts[place]
-                if len(part) != sizes[place] or self._removed[place] != removed[place]:
-                    # What was not read yet has moved up by no more than so many places.
-                    gone = self._removed[place] - removed[place]
-                    positions[place] = max(0, positions[place] - gone)
-                    iterators[place] = islice(part.items(), positions[place], None)
-                    sizes[place] = len(part)
-                    removed[place] = self._removed[place]
-                taken = list(islice(iterators[place], _AT_ONCE))
-                positions[place] += len(taken)
-                if not taken:
-                    ends[place] = 0
-                yield taken
-            places = [place for place in places if positions[place] < ends[place]]
+    def sweep(self) -> Sweep:
+        """All keys and what is stored for them, in about the order in which they came."""
+        return Sweep(self, [len(part) for part in self.dicts])
 
     def take_all(self) -> list[dict[bytes, bytes]]:
         """Leave all parts empty: those that were not."""
@@ -136,5 +106,65 @@ class Parts:
         place = self._place(key)
         stored = self.dicts[place].pop(key, None)
         if stored is not None:
-            self._removed[place] += 1
+            self.removed[place] += 1
         return stored
+
+
+_NONE: Final[tuple[int, Iterator[tuple[bytes, bytes]]]] = (-1, iter(()))
+
+
+class Sweep:
+    """Goes through all parts, a few keys of each in turns.
+
+    Memory is read in the order in which it was written, which is several times
+    as fast as another order when there is much of it. The parts may change
+    meanwhile: what is there from beginning to end comes, and for each key that
+    is removed one may come again.
+    """
+
+    def __init__(self, parts: Parts, ends: list[int]) -> None:
+        """``ends`` is how many keys of each part are meant at most: the first ones."""
+        self._parts = parts
+        self._dicts = parts.dicts
+        self._ends = ends
+        self._positions: list[int] = [0] * PARTS
+        self._removed: list[int] = list(parts.removed)
+        self._iterators: dict[int, tuple[int, Iterator[tuple[bytes, bytes]]]] = {}
+        """With the size that the part had: one of another size cannot be iterated on."""
+        self._places: list[int] = []
+
+    def __iter__(self) -> Sweep:
+        return self
+
+    def __next__(self) -> list[tuple[bytes, bytes]]:
+        parts = self._parts
+        if self._dicts is not parts.dicts:
+            raise StopIteration
+        if not self._places:
+            left = [place for place in range(PARTS) if self._positions[place] < self._ends[place]]
+            if not left:
+                raise StopIteration
+            left.reverse()
+            self._places = left
+        place = self._places.pop()
+        part = self._dicts[place]
+        position = self._positions[place]
+        size, iterator = self._iterators.get(place, _NONE)
+        if len(part) != size or parts.removed[place] != self._removed[place]:
+            # What was not read yet has moved up by no more than so many places.
+            position = max(0, position - (parts.removed[place] - self._removed[place]))
+            iterator = islice(part.items(), position, None)
+            self._iterators[place] = (len(part), iterator)
+            self._removed[place] = parts.removed[place]
+        taken = list(islice(iterator, _AT_ONCE))
+        self._positions[place] = position + len(taken) if taken else self._ends[place]
+        return taken
+
+    def copy(self) -> Sweep:
+        """Another one that goes on from here."""
+        copy = Sweep(self._parts, self._ends)
+        copy._dicts = self._dicts
+        copy._positions = list(self._positions)
+        copy._removed = list(self._removed)
+        copy._places = list(self._places)
+        return copy

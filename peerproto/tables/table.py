@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, Optional
+from typing import TYPE_CHECKING, Any, Final, Optional
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -18,12 +19,15 @@ from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
 from peerproto.tables.expiry import NEVER, ExpirySlots
 from peerproto.tables.log import ChangeLog
-from peerproto.tables.parts import Parts
+from peerproto.tables.parts import Parts, Sweep
 from peerproto.tables.redeclaration import MOST, Conversion, conversion
 from peerproto.tables.stored import UNENDING
 from peerproto.wire.datatypes import Frequency, Kind
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell, Layout
+
+if TYPE_CHECKING:
+    from peerproto.tables.lesson import TableLesson
 
 SLICE: Final = 4096
 """Entries that are expired or discarded at once: a few ms."""
@@ -76,6 +80,8 @@ class StickTable:
         """Whether keys wait for their expiry only once they are converted."""
         self._discarded: list[dict[bytes, bytes]] = []
         self._waited: list[list[bytes]] = []
+        self.lessons: WeakValueDictionary[tuple[bool, bytes], TableLesson] = WeakValueDictionary()
+        """Those under way that others can join (`peerproto.tables.lesson`)."""
 
     @property
     def name(self) -> str:
@@ -140,20 +146,23 @@ class StickTable:
             else:
                 yield key, self._conversions[stored[0]](stored)
 
-    def sweep(self) -> Iterator[list[tuple[bytes, bytes]]]:
+    def sweep(self) -> Sweep:
         """The same for a lesson: a few at a time, in about the order in which they came.
 
-        An entry may come twice if others are removed meanwhile.
+        An entry may come twice if others are removed meanwhile. What comes is to be
+        made `present`.
         """
-        for piece in self._parts.sweep():
-            if self._earlier:
-                conversions = self._conversions
-                yield [
-                    (key, conversions[one[0]](one) if one[0] in conversions else one)
-                    for key, one in piece
-                ]
-            else:
-                yield piece
+        return self._parts.sweep()
+
+    def present(self, entries: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """What a sweep gave, as the present declaration has it."""
+        if not self._earlier:
+            return entries
+        conversions = self._conversions
+        return [
+            (key, conversions[stored[0]](stored) if stored[0] in conversions else stored)
+            for key, stored in entries
+        ]
 
     def stamp(self, now: int) -> bytes:
         """What is stored begins with this if it came now."""
