@@ -65,11 +65,11 @@ class Feeder:
     def send(self, chance: random.Random) -> None:
         """Change some entries."""
         changes = []
-        for _ in range(_AT_ONCE):
+        for number in range(_AT_ONCE):
             self._id += 1
             key = chance.randrange(_KEYS).to_bytes(4, "big")
             values = b"".join(varint.encode(chance.randrange(300)) for _ in range(6))
-            update = EntryUpdate(self._id, 3_600_000, key, values)
+            update = EntryUpdate(None if number else self._id, 3_600_000, key, values)
             changes.append(update.encode(TABLE.layout.key_type))
         self._sent.append((self._id, time.perf_counter()))
         self.socket.sendall(b"".join(changes))

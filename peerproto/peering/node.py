@@ -53,6 +53,8 @@ class Node:
         """With them, TLS is under all connections but those on UNIX sockets."""
         self.peers: dict[str, Peer] = {}
         self.tables: dict[str, StickTable] = {}
+        self.tables_version = 0
+        """Another one whenever other tables are shared."""
         self.removed: list[StickTable] = []
         """Tables that are shared no longer, until their memory is given back."""
         self.turns = Cooperator(scheduler=partial(resync.clock.callLater, 0))
@@ -75,12 +77,14 @@ class Node:
             raise LocalProtocolError("table", declaration.name, "a name that is not taken")
         table = self.tables[declaration.name] = StickTable(declaration, quota=self._quota)
         self._ids.setdefault(table.name, len(self._ids) + 1)
+        self.tables_version += 1
         return table
 
     def remove_table(self, name: str) -> None:
         """Share this table no longer, if there is one; its number stays its own."""
         table = self.tables.pop(name, None)
         if table is not None:
+            self.tables_version += 1
             table.clear()
             self.removed.append(table)
 

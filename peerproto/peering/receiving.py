@@ -73,6 +73,9 @@ class Receiver:
         self._peer = peer
         self._dictionary = ReceivingDictionary()
         self._tables: dict[str, SharedTable] = {}
+        self._version = -1
+        self._all: list[SharedTable] = []
+        """Those of `_tables` that are shared, as of this version."""
         self._defined: dict[int, _Defined] = {}
         self._current: SharedTable | _Unshared = _Unshared(None)
         self._collecting: dict[SharedTable, None] = {}
@@ -82,7 +85,10 @@ class Receiver:
     @property
     def tables(self) -> list[SharedTable]:
         """All tables of the node, as far as this session knows them."""
-        return [self.shared(table) for table in self._node.tables.values()]
+        if self._version != self._node.tables_version:
+            self._version = self._node.tables_version
+            self._all = [self.shared(table) for table in self._node.tables.values()]
+        return self._all
 
     def shared(self, table: StickTable) -> SharedTable:
         """What is known of a table."""
