@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -85,6 +85,7 @@ class SharedLessonTests(SynchronousTestCase):
         self.assertIs(first, second)
         self.assertIs(first.chunk(0, 0), second.chunk(0, 0))
 
+    @settings(max_examples=25)
     @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 700)), max_size=40))
     def test_any_pace(self, draws: list[tuple[int, int]]) -> None:
         """However fast each pupil is, every entry comes to each of them, once."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.stored import KEY_AT, LIFE_AT, UNENDING, record_at
+from peerproto.tables.stored import GENERATION, KEY_AT, LIFE_AT, UNENDING, record_at
 from peerproto.tables.transcoding import Transcoder
 
 Conversion = Callable[[bytes], bytes]
@@ -21,6 +21,47 @@ MOST: Final = 256
 """Generations that can be told from each other."""
 
 _UNENDING: Final = UNENDING.to_bytes(4, "big")
+
+
+class Generations:
+    """Which declarations what is stored goes with, and how to make it go with the present one."""
+
+    def __init__(self) -> None:
+        self.origin = 0
+        """What times in what is stored now have more than the time in ms."""
+        self._present = 0
+        self._earlier: dict[int, Declaration] = {}
+        self._conversions: dict[int, Conversion] = {}
+
+    def __len__(self) -> int:
+        """Of how many earlier ones there may still be something."""
+        return len(self._earlier)
+
+    @property
+    def full(self) -> bool:
+        """Whether another one could not be told from these."""
+        return len(self._earlier) >= MOST - 1
+
+    def begin(self, earlier: Declaration, present: Declaration) -> None:
+        """From now on, what is stored goes with ``present``; not while it is `full`."""
+        self._earlier[self._present] = earlier
+        self._present = (self._present + 1) % MOST
+        self.origin = self._present * GENERATION
+        self._conversions = {
+            generation: conversion(declaration, present, self._present)
+            for generation, declaration in self._earlier.items()
+        }
+
+    def end_earlier(self) -> None:
+        """Everything is converted."""
+        self._earlier = {}
+        self._conversions = {}
+
+    def convert(self, stored: bytes) -> bytes:
+        """What is stored, as the present declaration has it."""
+        if stored[0] == self._present:
+            return stored
+        return self._conversions[stored[0]](stored)
 
 
 def conversion(earlier: Declaration, present: Declaration, generation: int) -> Conversion:

@@ -15,16 +15,16 @@ from weakref import WeakValueDictionary
 import attrs
 
 from peerproto.tables import stored as head
+from peerproto.tables.change import changed
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
 from peerproto.tables.expiry import NEVER, ExpirySlots
 from peerproto.tables.log import ChangeLog
 from peerproto.tables.parts import Parts, Sweep
-from peerproto.tables.redeclaration import MOST, Conversion, conversion
+from peerproto.tables.redeclaration import Generations
 from peerproto.tables.stored import UNENDING
-from peerproto.wire.datatypes import Frequency, Kind
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.layout import Cell, Layout
+from peerproto.wire.layout import Layout
 
 if TYPE_CHECKING:
     from peerproto.tables.lesson import TableLesson
@@ -69,12 +69,7 @@ class StickTable:
         """Where the record begins in what is stored."""
         self._expiry = ExpirySlots(declaration.expire)
         self._due: list[bytes] = []
-        self.origin = 0
-        """What times in what is stored have more than the time in ms: their generation."""
-        self._generation = 0
-        self._earlier: dict[int, Declaration] = {}
-        """By generation: those under which there may still be something."""
-        self._conversions: dict[int, Conversion] = {}
+        self._generations = Generations()
         self._unconverted: Iterator[tuple[bytes, bytes]] = iter(())
         self._unslotted = False
         """Whether keys wait for their expiry only once they are converted."""
@@ -96,9 +91,7 @@ class StickTable:
     def stored(self, key: bytes) -> Optional[bytes]:
         """What is stored for a raw key, head and record, expired or not."""
         stored = self._parts.of(key).get(key)
-        if stored is not None and stored[0] != self._generation:
-            return self._conversions[stored[0]](stored)
-        return stored
+        return None if stored is None else self._generations.convert(stored)
 
     def record(self, key: bytes, now: int, aged: bool) -> Optional[bytes]:
         """The record of a raw key, unless it has expired; ``aged`` to have ages as of now."""
@@ -140,11 +133,8 @@ class StickTable:
         The table may change meanwhile: what is there from beginning to end
         comes once, as it is when it comes; what comes or goes may be missed.
         """
-        for key, stored in self._parts.items():
-            if stored[0] == self._generation:
-                yield key, stored
-            else:
-                yield key, self._conversions[stored[0]](stored)
+        convert = self._generations.convert
+        return ((key, convert(stored)) for key, stored in self._parts.items())
 
     def sweep(self) -> Sweep:
         """The same for a lesson: a few at a time, in about the order in which they came.
@@ -156,13 +146,14 @@ class StickTable:
 
     def present(self, entries: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """What a sweep gave, as the present declaration has it."""
-        if not self._earlier:
+        if not self.converting:
             return entries
-        conversions = self._conversions
-        return [
-            (key, conversions[stored[0]](stored) if stored[0] in conversions else stored)
-            for key, stored in entries
-        ]
+        return [(key, self._generations.convert(stored)) for key, stored in entries]
+
+    @property
+    def origin(self) -> int:
+        """What times in what is stored have more than the time in ms."""
+        return self._generations.origin
 
     def stamp(self, now: int) -> bytes:
         """What is stored begins with this if it came now."""
@@ -232,17 +223,8 @@ class StickTable:
         """
         entry = self.get(key, now)
         codec = self.layout.codec
-        changed = list(codec.blank() if entry is None else entry.values)
-        for name, value in values.items():
-            cell = self._cell(name)
-            fitting = _fitting(cell, value)
-            if cell.index is None:
-                changed[cell.place] = fitting
-            else:
-                elements = list(changed[cell.place])
-                elements[cell.index] = fitting
-                changed[cell.place] = tuple(elements)
-        record = codec.encode(tuple(changed))
+        before = codec.blank() if entry is None else entry.values
+        record = codec.encode(changed(self.declaration, before, values))
         if not self.store([(key, self.life(None), record)], now):
             raise TableFull(f"table {self.name}", f"a new entry, with {self.used} in it", "room")
         self.log.record(key)
@@ -306,15 +288,9 @@ class StickTable:
         other_expiry = old.expire != declaration.expire
         if same and not other_expiry:
             return
-        while len(self._earlier) >= MOST - 1:
+        while self._generations.full:
             self.convert()
-        self._earlier[self._generation] = old
-        self._generation = (self._generation + 1) % MOST
-        self.origin = self._generation * head.GENERATION
-        self._conversions = {
-            generation: conversion(earlier, declaration, self._generation)
-            for generation, earlier in self._earlier.items()
-        }
+        self._generations.begin(old, declaration)
         self._unconverted = self._parts.items()
         if other_expiry:
             self._waited += [*self._expiry.take_all(), self._due]
@@ -325,7 +301,7 @@ class StickTable:
     @property
     def converting(self) -> bool:
         """Whether `convert` has something left to do."""
-        return bool(self._earlier)
+        return len(self._generations) > 0
 
     def convert(self, limit: int = SLICE // 4) -> None:
         """Rewrite about ``limit`` entries that were stored under earlier declarations."""
@@ -338,8 +314,7 @@ class StickTable:
             if self._unslotted:
                 self._expiry.add((key,), self.lifetime(stored)[1])
         if looked_at < limit:
-            self._earlier = {}
-            self._conversions = {}
+            self._generations.end_earlier()
             self._unslotted = False
 
     # -- expiry ----------------------------------------------------------
@@ -424,29 +399,3 @@ class StickTable:
             if waiting:
                 self._expiry.put_back(waiting, slot_end)
         return self._room > 0
-
-    def _cell(self, name: str) -> Cell:
-        cell = self.layout.cells.get(name)
-        if cell is None:
-            raise LocalProtocolError(
-                f"data type of table {self.name}",
-                name,
-                f"one of {', '.join(cell.name for cell in self.layout.printed) or 'none'}",
-            )
-        return cell
-
-
-def _fitting(cell: Cell, value: Any) -> Any:
-    """The value in the form that the codec encodes."""
-    kind = cell.column.data_type.kind
-    if kind is Kind.DICTIONARY:
-        if value is None or isinstance(value, str):
-            return value
-    elif kind is Kind.FREQUENCY:
-        if isinstance(value, Frequency):
-            return value
-        if type(value) is int:
-            return Frequency(0, value, 0)
-    elif type(value) is int:
-        return value
-    raise LocalProtocolError(f"value of {cell.name}", value, f"a value of kind {kind.value}")
