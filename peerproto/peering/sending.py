@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.lesson import Chunk, lesson_of
+from peerproto.tables.lesson import lesson_of
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
 from peerproto.tables.updates import UpdateWriter
@@ -65,19 +65,9 @@ class Sender:
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
             yield self._announce(local_id, table, table.declaration).take()
-            lesson = lesson_of(table, self._timed, update_id, self.now, self._dictionary)
-            number = 0
-            last: Optional[Chunk] = None
-            while True:
-                try:
-                    chunk = lesson.chunk(number, self.now)
-                except LookupError:
-                    lesson, number = lesson.apart(last), 0
-                    continue
-                if chunk is None:
-                    break
-                last = chunk
-                number += 1
+            for chunk in lesson_of(
+                table, self._timed, update_id, self._dictionary, lambda: self.now
+            ):
                 self.taught += chunk.count
                 yield self._announce(local_id, table, chunk.declaration).take() + chunk.data
 

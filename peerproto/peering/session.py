@@ -123,7 +123,10 @@ class Session:
         """
         self._alive = True
         frames = self._frames
-        if not frames.add(data) or self.over:
+        if not frames.add(data):
+            return
+        if self.over:
+            frames.position = len(frames.data)  # nobody reads on
             return
         self._now = now
         try:

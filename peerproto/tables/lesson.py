@@ -1,14 +1,18 @@
 """Lessons of one table, written once for all that are taught at about the same time.
 
-Updates are gathered in chunks. A pupil that asks while the first of them is
-still kept follows with the same chunks, and whoever is ahead has the next one
-written. A pupil that falls too far behind goes on by itself. Records with texts
-are written for each pupil, since they refer to the cache of its connection.
+Updates are gathered in chunks. A pupil that asks while another is taught joins
+in: from there on both get the same chunks, whoever is ahead has the next one
+written, and what the new one missed it gets by itself in the end. So each entry
+comes to a pupil as it was when the pupil had asked, or later. One that falls too
+far behind goes on by itself, too. Records with texts are written for each pupil,
+since they refer to the cache of its connection.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final, Optional
 
 import attrs
@@ -44,78 +48,100 @@ class Chunk:
 
 
 class TableLesson:
-    """Every entry of a table, in chunks that are numbered from 0."""
+    """Updates of a table in chunks that are numbered from 0."""
 
     def __init__(
         self,
         table: StickTable,
         timed: bool,
         update_id: bytes,
+        sweep: Sweep,
         dictionary: Optional[SendingDictionary] = None,
-        sweep: Optional[Sweep] = None,
+        kept: int = 1,
     ) -> None:
-        """With a ``dictionary`` or a ``sweep``, which is where to begin, it is for one alone."""
+        """For the entries of ``sweep``; as many chunks are ``kept`` for others."""
+        self.sweep = sweep
+        self.written = 0
+        """How many chunks there are so far."""
         self._table = table
         self._timed = timed
         self._update_id = update_id
-        self._dictionary = dictionary
-        shared = dictionary is None and sweep is None
-        self._sweep = table.sweep() if sweep is None else sweep
+        self._dictionary = dictionary or SendingDictionary()
         self._declaration: Optional[Declaration] = None
         self._writer: Optional[UpdateWriter] = None
-        self._kept: deque[Chunk] = deque(maxlen=KEPT if shared else 1)
-        self._written = 0
+        self._kept: deque[Chunk] = deque(maxlen=kept)
 
     def chunk(self, number: int, now: int) -> Optional[Chunk]:
         """A chunk that is kept, or the next one, written as of ``now``; ``None`` after the last.
 
         :raises LookupError: it is not kept any more, or no longer fresh.
         """
-        place = number - self._written
+        place = number - self.written
         if place == 0:
             return self._write(now)
         if -place > len(self._kept) or now - self._kept[place].written > FRESH:
             raise LookupError(number)
         return self._kept[place]
 
-    def apart(self, last: Optional[Chunk]) -> TableLesson:
-        """A lesson for one pupil: what comes after the last chunk that it had."""
-        sweep = self._table.sweep() if last is None else last.after.copy()
-        return TableLesson(self._table, self._timed, self._update_id, self._dictionary, sweep)
+    def rest(self, sweep: Sweep) -> TableLesson:
+        """The same for one pupil alone, of the entries of another sweep."""
+        return TableLesson(self._table, self._timed, self._update_id, sweep, self._dictionary)
 
     def _write(self, now: int) -> Optional[Chunk]:
         table = self._table
         writer = self._writer
         if writer is None or table.declaration is not self._declaration:
-            self._declaration = table.declaration
+            self._declaration = declaration = table.declaration
             writer = self._writer = UpdateWriter(
-                table.layout,
-                table.declaration.expire,
-                self._dictionary or SendingDictionary(),
-                self._timed,
+                declaration.layout, declaration.expire, self._dictionary, self._timed
             )
-        pieces = map(table.present, self._sweep)
+        pieces = map(table.present, self.sweep)
         count = writer.write_until(CHUNK, pieces, table.origin + now, self._update_id)
         if not writer.size:
             return None
-        chunk = Chunk(table.declaration, writer.take(), count, now, self._sweep.copy())
+        chunk = Chunk(table.declaration, writer.take(), count, now, self.sweep.copy())
         self._kept.append(chunk)
-        self._written += 1
+        self.written += 1
         return chunk
 
 
 def lesson_of(
-    table: StickTable, timed: bool, update_id: bytes, now: int, dictionary: SendingDictionary
-) -> TableLesson:
-    """A lesson for one more pupil: one that is under way, if it can still be followed."""
+    table: StickTable,
+    timed: bool,
+    update_id: bytes,
+    dictionary: SendingDictionary,
+    clock: Callable[[], int],
+) -> Iterator[Chunk]:
+    """The chunks for one pupil: every entry of the table, as of the call or later.
+
+    ``clock`` tells the time in ms.
+    """
     if len(table.layout.codec.integers) > 1:
-        return TableLesson(table, timed, update_id, dictionary)
+        return _follow(TableLesson(table, timed, update_id, table.sweep(), dictionary), clock)
     lesson = table.lessons.get((timed, update_id))
-    try:
-        if lesson is not None:
-            lesson.chunk(0, now)
-            return lesson
-    except LookupError:
-        pass
-    lesson = table.lessons[timed, update_id] = TableLesson(table, timed, update_id)
-    return lesson
+    if lesson is None or not lesson.sweep.extend():
+        lesson = TableLesson(table, timed, update_id, table.sweep(), kept=KEPT)
+        table.lessons[timed, update_id] = lesson
+    missed = lesson.rest(lesson.sweep.behind())
+    return chain(_follow(lesson, clock), _follow(missed, clock))
+
+
+def _follow(lesson: TableLesson, clock: Callable[[], int]) -> Iterator[Chunk]:
+    """The chunks of a lesson that were not written yet."""
+    return _chunks(lesson, lesson.written, lesson.sweep.copy(), clock)
+
+
+def _chunks(
+    lesson: TableLesson, number: int, rest: Sweep, clock: Callable[[], int]
+) -> Iterator[Chunk]:
+    while True:
+        try:
+            chunk = lesson.chunk(number, clock())
+        except LookupError:
+            lesson, number = lesson.rest(rest.copy()), 0
+            continue
+        if chunk is None:
+            return
+        rest = chunk.after
+        number += 1
+        yield chunk

@@ -160,6 +160,21 @@ class Sweep:
         self._positions[place] = position + len(taken) if taken else self._ends[place]
         return taken
 
+    def extend(self) -> bool:
+        """Go on to the end as it is now: whether that can be done, since something is left."""
+        if self._dicts is not self._parts.dicts:
+            return False
+        left = any(position < end for position, end in zip(self._positions, self._ends))
+        if left:
+            self._ends = [len(part) for part in self._dicts]
+        return left
+
+    def behind(self) -> Sweep:
+        """Another one, of what this one has behind it."""
+        behind = Sweep(self._parts, list(self._positions))
+        behind._dicts = self._dicts
+        return behind
+
     def copy(self) -> Sweep:
         """Another one that goes on from here."""
         copy = Sweep(self._parts, self._ends)
