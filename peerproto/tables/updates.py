@@ -68,8 +68,8 @@ class _Ages(dict[bytes, tuple[Place, ...]]):
         return places
 
 
-class _EncodedAges(dict[int, bytes]):
-    """Ages as they travel: most of them occur again and again."""
+class _Encoded(dict[int, bytes]):
+    """Ages and sizes as they travel: most of them occur again and again."""
 
     def __missing__(self, age: int) -> bytes:
         if len(self) >= _MOST_ENCODED:
@@ -78,7 +78,7 @@ class _EncodedAges(dict[int, bytes]):
         return encoded
 
 
-_ENCODED_AGES: Final = _EncodedAges()
+_ENCODED: Final = _Encoded()
 
 
 def quick_encode(value: int) -> bytes:
@@ -186,9 +186,9 @@ class UpdateWriter:
         size = self.size
         pieces = self._pieces
         expire, text, string = self._expire, self._text, not self._key_length
-        record_at, encoded_ages = self._record_at, _ENCODED_AGES
+        record_at, encoded = self._record_at, _ENCODED
         heads = self._heads_for(update_id)
-        refer = self._dictionary.write
+        refer, references = self._dictionary.write, self._dictionary.references
         for key, stored in entries:
             came, left = unpack(stored)
             elapsed = now - came if now > came else 0
@@ -196,18 +196,23 @@ class UpdateWriter:
             if left <= 0:
                 continue
             made = left.to_bytes(4, "big")
-            copied = KEY_AT
             at = record_at
             if string:
-                size_of_key = len(key)
-                made += (_BYTES[size_of_key] if size_of_key < 240 else encode(size_of_key)) + key
+                made += encoded[len(key)] + key
             if text:
                 size_of_text = stored[at]
                 at += 1
                 if size_of_text >= 240:
                     size_of_text, at = decode(stored, record_at)
-                made += stored[KEY_AT:record_at] + refer(stored[at : at + size_of_text])
-                copied = at = at + size_of_text
+                start = at
+                at += size_of_text
+                known = stored[start:at]
+                if not string:
+                    made += stored[KEY_AT:record_at]
+                made += references.get(known) or refer(known)
+                copied = at
+            else:
+                copied = KEY_AT
             for start, end in ages[stored[at:].translate(CLASSES)]:
                 age = stored[at + start]
                 if age >= 240:
@@ -218,7 +223,7 @@ class UpdateWriter:
                         age += (stored[at + start + 1] << 4) + (stored[at + start + 2] << 11)
                     else:
                         age = _long_age(stored, at + start)
-                made += stored[copied : at + start] + encoded_ages[age + elapsed]
+                made += stored[copied : at + start] + encoded[age + elapsed]
                 copied = at + end
             made += stored[copied:]
             length = len(made) + 4

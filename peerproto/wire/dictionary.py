@@ -24,23 +24,24 @@ class SendingDictionary:
     """
 
     def __init__(self) -> None:
-        self._references: dict[bytes, bytes] = {b"": b"\x00"}
+        self.references: dict[bytes, bytes] = {b"": b"\x00"}
+        """By text: the value that refers to it."""
         self._texts: list[Optional[bytes]] = [None] * PLACES
         self._next = 0
 
     def write(self, text: bytes) -> bytes:
         """The value for ``text``; empty text is none."""
-        reference = self._references.get(text)
+        reference = self.references.get(text)
         if reference is not None:
             return reference
         place = self._next
         self._next = (place + 1) % PLACES
         forgotten = self._texts[place]
         if forgotten is not None:
-            del self._references[forgotten]
+            del self.references[forgotten]
         self._texts[place] = text
         number = varint.encode(place + 1)
-        self._references[text] = b"\x01" + number
+        self.references[text] = b"\x01" + number
         value = number + varint.encode(len(text)) + text
         return varint.encode(len(value)) + value
 
