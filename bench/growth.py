@@ -142,14 +142,21 @@ def plot(costs: dict[tuple[str, str, int], Cost], file: Path) -> None:
         limits = [costs["pure", what, size].limit for size in sizes]
         one.plot(sizes, limits, ":", marker=".", color="gray", label="a dict alone")
         one.set_xscale("log")
-        one.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        one.set_xticks(sizes, [_short(size) for size in sizes])
         one.minorticks_off()
         one.set_xlabel(what)
-        one.set_ylim(bottom=0)
         one.grid(visible=True, alpha=0.3)
     axes[0].set_ylabel("us an entry")
-    axes[0].legend(fontsize="small")
+    axes[0].set_ylim(bottom=0)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(file, metadata={"Date": None})
+
+
+def _short(size: int) -> str:
+    for unit, letter in ((1_000_000, "M"), (1000, "k")):
+        if size >= unit:
+            return f"{size // unit}{letter}"
+    return str(size)
 
 
 if __name__ == "__main__":

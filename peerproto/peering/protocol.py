@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Optional, cast
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
@@ -22,6 +23,10 @@ from peerproto.peering.session import Session
 
 SLICE: Final = 8192
 """Bytes drawn from a session at once: a ms or two of work."""
+
+BUFFER: Final = 16384
+"""Bytes that wait in a transport before it asks to pause: 64 KiB by default, which is
+much for 50 peers that read slowly."""
 
 LINGER: Final = 1.0
 """Seconds that a closed connection has to get rid of what was written."""
@@ -50,6 +55,8 @@ class SessionProtocol(Protocol):
         return int(self._clock.seconds() * 1000)
 
     def connectionMade(self) -> None:
+        if isinstance(self.transport, FileDescriptor):
+            self.transport.bufferSize = BUFFER
         cast(IConsumer, self.transport).registerProducer(self, True)
         self._set_alarm()
         self.flush()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Final, Optional
 
 import attrs
@@ -23,11 +22,11 @@ from peerproto.tables.table import StickTable
 from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.dictionary import SendingDictionary
 
-CHUNK: Final = 16384
-"""Bytes of a chunk, or a few more: a ms of work."""
+CHUNK: Final = 8192
+"""Bytes of a chunk, or a few more: half a ms of work."""
 
-KEPT: Final = 128
-"""Chunks that are kept for others: 2 MiB."""
+KEPT: Final = 64
+"""Chunks that are kept for others: 512 KiB."""
 
 FRESH: Final = 1000
 """Age in ms above which a chunk is of no use: expiries and ages are as of its writing."""
@@ -44,7 +43,7 @@ class Chunk:
     written: int
     """When, in ms."""
     after: Sweep
-    """What is still to come."""
+    """What is still to come, for who falls behind."""
 
 
 class TableLesson:
@@ -60,7 +59,9 @@ class TableLesson:
         kept: int = 1,
     ) -> None:
         """For the entries of ``sweep``; as many chunks are ``kept`` for others."""
-        self.sweep = sweep
+        self._sweep = sweep
+        self.after = sweep if kept == 1 else sweep.copy()
+        """What comes after the last chunk that was written; not to be read, but copied."""
         self.written = 0
         """How many chunks there are so far."""
         self._table = table
@@ -95,11 +96,13 @@ class TableLesson:
             writer = self._writer = UpdateWriter(
                 declaration.layout, declaration.expire, self._dictionary, self._timed
             )
-        pieces = map(table.present, self.sweep)
+        pieces = map(table.present, self._sweep)
         count = writer.write_until(CHUNK, pieces, table.origin + now, self._update_id)
         if not writer.size:
             return None
-        chunk = Chunk(table.declaration, writer.take(), count, now, self.sweep.copy())
+        if self._kept.maxlen != 1:
+            self.after = self._sweep.copy()
+        chunk = Chunk(table.declaration, writer.take(), count, now, self.after)
         self._kept.append(chunk)
         self.written += 1
         return chunk
@@ -117,31 +120,36 @@ def lesson_of(
     ``clock`` tells the time in ms.
     """
     if len(table.layout.codec.integers) > 1:
-        return _follow(TableLesson(table, timed, update_id, table.sweep(), dictionary), clock)
+        alone = TableLesson(table, timed, update_id, table.sweep(), dictionary)
+        return _chunks(alone, 0, alone.after, clock)
     lesson = table.lessons.get((timed, update_id))
-    if lesson is None or not lesson.sweep.extend():
+    if lesson is None or not lesson.after.extend():
         lesson = TableLesson(table, timed, update_id, table.sweep(), kept=KEPT)
         table.lessons[timed, update_id] = lesson
-    missed = lesson.rest(lesson.sweep.behind())
-    return chain(_follow(lesson, clock), _follow(missed, clock))
+    return _joined(lesson, lesson.written, lesson.after, clock)
 
 
-def _follow(lesson: TableLesson, clock: Callable[[], int]) -> Iterator[Chunk]:
-    """The chunks of a lesson that were not written yet."""
-    return _chunks(lesson, lesson.written, lesson.sweep.copy(), clock)
+def _joined(
+    lesson: TableLesson, number: int, after: Sweep, clock: Callable[[], int]
+) -> Iterator[Chunk]:
+    """The chunks from a number on, and then what was before them."""
+    yield from _chunks(lesson, number, after, clock)
+    missed = lesson.rest(after.behind())
+    yield from _chunks(missed, 0, missed.after, clock)
 
 
 def _chunks(
-    lesson: TableLesson, number: int, rest: Sweep, clock: Callable[[], int]
+    lesson: TableLesson, number: int, after: Sweep, clock: Callable[[], int]
 ) -> Iterator[Chunk]:
+    """The chunks from a number on, written for this pupil alone if it falls behind."""
     while True:
         try:
             chunk = lesson.chunk(number, clock())
         except LookupError:
-            lesson, number = lesson.rest(rest.copy()), 0
+            lesson, number = lesson.rest(after.copy()), 0
             continue
         if chunk is None:
             return
-        rest = chunk.after
+        after = chunk.after
         number += 1
         yield chunk

@@ -7,6 +7,7 @@ the others change.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final, Optional
@@ -15,6 +16,13 @@ PARTS: Final = 256
 
 _AT_ONCE: Final = 16
 """Keys of one part that a sweep takes before it goes to the next part."""
+
+_GROUP: Final = 32
+"""Parts that a sweep visits in turns. With all, it would go once through memory instead of
+eight times, but have as many iterators."""
+
+_NUMBER: Final = "Q"
+"""Type of the numbers that are kept for each part."""
 
 _MANY: Final = 256
 """So many keys are worth counting all that there are."""
@@ -33,7 +41,7 @@ class Parts:
     def __init__(self, fixed_key_length: int) -> None:
         self._by_bytes = fixed_key_length == _ADDRESS
         self.dicts: list[dict[bytes, bytes]] = [{} for _ in range(PARTS)]
-        self.removed = [0] * PARTS
+        self.removed = array(_NUMBER, [0]) * PARTS
         """How many keys were removed from each part so far."""
         self._new_in_a_row = 0
 
@@ -58,7 +66,11 @@ class Parts:
 
     def sweep(self) -> Sweep:
         """All keys and what is stored for them, in about the order in which they came."""
-        return Sweep(self, [len(part) for part in self.dicts])
+        return Sweep(self, self.sizes())
+
+    def sizes(self) -> array[int]:
+        """Number of keys of each part."""
+        return array(_NUMBER, map(len, self.dicts))
 
     def take_all(self) -> list[dict[bytes, bytes]]:
         """Leave all parts empty: those that were not."""
@@ -114,7 +126,7 @@ _NONE: Final[tuple[int, Iterator[tuple[bytes, bytes]]]] = (-1, iter(()))
 
 
 class Sweep:
-    """Goes through all parts, a few keys of each in turns.
+    """Goes through one group of parts after the other, a few keys of each part in turns.
 
     Memory is read in the order in which it was written, which is several times
     as fast as another order when there is much of it. The parts may change
@@ -122,15 +134,17 @@ class Sweep:
     is removed one may come again.
     """
 
-    def __init__(self, parts: Parts, ends: list[int]) -> None:
+    def __init__(self, parts: Parts, ends: array[int]) -> None:
         """``ends`` is how many keys of each part are meant at most: the first ones."""
         self._parts = parts
         self._dicts = parts.dicts
         self._ends = ends
-        self._positions: list[int] = [0] * PARTS
-        self._removed: list[int] = list(parts.removed)
+        self._positions = array(_NUMBER, [0]) * PARTS
+        self._removed = parts.removed[:]
         self._iterators: dict[int, tuple[int, Iterator[tuple[bytes, bytes]]]] = {}
         """With the size that the part had: one of another size cannot be iterated on."""
+        self._group = 0
+        """The first of the parts that are visited in turns."""
         self._places: list[int] = []
 
     def __iter__(self) -> Sweep:
@@ -140,12 +154,8 @@ class Sweep:
         parts = self._parts
         if self._dicts is not parts.dicts:
             raise StopIteration
-        if not self._places:
-            left = [place for place in range(PARTS) if self._positions[place] < self._ends[place]]
-            if not left:
-                raise StopIteration
-            left.reverse()
-            self._places = left
+        if not self._places and not self._next_round():
+            raise StopIteration
         place = self._places.pop()
         part = self._dicts[place]
         position = self._positions[place]
@@ -157,21 +167,44 @@ class Sweep:
             self._iterators[place] = (len(part), iterator)
             self._removed[place] = parts.removed[place]
         taken = list(islice(iterator, _AT_ONCE))
-        self._positions[place] = position + len(taken) if taken else self._ends[place]
+        if len(taken) < _AT_ONCE:
+            self._positions[place] = max(position + len(taken), self._ends[place])
+            del self._iterators[place]
+        else:
+            self._positions[place] = position + _AT_ONCE
         return taken
 
+    def _next_round(self) -> bool:
+        """Visit the parts of this group once more, or those of the next one with anything left."""
+        for _ in range(PARTS // _GROUP + 1):
+            left = [
+                place
+                for place in range(self._group, self._group + _GROUP)
+                if self._positions[place] < self._ends[place]
+            ]
+            if left:
+                left.reverse()
+                self._places = left
+                return True
+            self._iterators = {}
+            self._group = (self._group + _GROUP) % PARTS
+        return False
+
     def extend(self) -> bool:
-        """Go on to the end as it is now: whether that can be done, since something is left."""
+        """Go on to the end as it is now: whether that can be done, since something is left.
+
+        Copies do so, too.
+        """
         if self._dicts is not self._parts.dicts:
             return False
         left = any(position < end for position, end in zip(self._positions, self._ends))
         if left:
-            self._ends = [len(part) for part in self._dicts]
+            self._ends[:] = self._parts.sizes()
         return left
 
     def behind(self) -> Sweep:
         """Another one, of what this one has behind it."""
-        behind = Sweep(self._parts, list(self._positions))
+        behind = Sweep(self._parts, self._positions[:])
         behind._dicts = self._dicts
         return behind
 
@@ -179,7 +212,8 @@ class Sweep:
         """Another one that goes on from here."""
         copy = Sweep(self._parts, self._ends)
         copy._dicts = self._dicts
-        copy._positions = list(self._positions)
-        copy._removed = list(self._removed)
-        copy._places = list(self._places)
+        copy._positions = self._positions[:]
+        copy._removed = self._removed[:]
+        copy._group = self._group
+        copy._places = self._places[:]
         return copy

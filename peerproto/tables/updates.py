@@ -20,6 +20,7 @@ others), of which few combinations occur. Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, Optional
 
 from peerproto.tables.stored import KEY_AT, record_at, unpack
@@ -42,7 +43,7 @@ _BEGINNINGS: Final = [bytes((two[0], two[1] | 0x80)) for two in _TWO]
 """The first two bytes of longer ones."""
 
 _MOST_SHAPES: Final = 4096
-_MOST_ENCODED: Final = 1 << 16
+_MOST_ENCODED: Final = 1 << 15
 
 Entries = list[tuple[bytes, bytes]]
 """Keys with what is stored for them."""
@@ -329,9 +330,14 @@ class UpdateWriter:
 
     def _heads_for(self, update_id: bytes) -> list[bytes]:
         if update_id != self._update_id:
-            self._heads = [self._head + byte + update_id for byte in _BYTES[:240]]
+            self._heads = _usual_heads(self._head, update_id)
             self._update_id = update_id
         return self._heads
+
+
+@lru_cache(maxsize=8)
+def _usual_heads(head: bytes, update_id: bytes) -> list[bytes]:
+    return [head + byte + update_id for byte in _BYTES[:240]]
 
 
 def _long_age(stored: bytes, at: int) -> int:
