@@ -25,8 +25,8 @@ from peerproto.wire.dictionary import SendingDictionary
 CHUNK: Final = 8192
 """Bytes of a chunk, or a few more: half a ms of work."""
 
-KEPT: Final = 64
-"""Chunks that are kept for others: 512 KiB."""
+KEPT: Final = 32
+"""Chunks that are kept for others: 256 KiB."""
 
 FRESH: Final = 1000
 """Age in ms above which a chunk is of no use: expiries and ages are as of its writing."""
@@ -56,11 +56,11 @@ class TableLesson:
         update_id: bytes,
         sweep: Sweep,
         dictionary: Optional[SendingDictionary] = None,
-        kept: int = 1,
+        kept: int = 0,
     ) -> None:
         """For the entries of ``sweep``; as many chunks are ``kept`` for others."""
         self._sweep = sweep
-        self.after = sweep if kept == 1 else sweep.copy()
+        self.after = sweep.copy() if kept else sweep
         """What comes after the last chunk that was written; not to be read, but copied."""
         self.written = 0
         """How many chunks there are so far."""
@@ -100,7 +100,7 @@ class TableLesson:
         count = writer.write_until(CHUNK, pieces, table.origin + now, self._update_id)
         if not writer.size:
             return None
-        if self._kept.maxlen != 1:
+        if self._kept.maxlen:
             self.after = self._sweep.copy()
         chunk = Chunk(table.declaration, writer.take(), count, now, self.after)
         self._kept.append(chunk)

@@ -21,8 +21,9 @@ _GROUP: Final = 32
 """Parts that a sweep visits in turns. With all, it would go once through memory instead of
 eight times, but have as many iterators."""
 
-_NUMBER: Final = "Q"
-"""Type of the numbers that are kept for each part."""
+_SIZE: Final = "I"
+_COUNT: Final = "Q"
+"""Types of the numbers that are kept for each part: keys in it, and keys that ever were."""
 
 _MANY: Final = 256
 """So many keys are worth counting all that there are."""
@@ -41,7 +42,7 @@ class Parts:
     def __init__(self, fixed_key_length: int) -> None:
         self._by_bytes = fixed_key_length == _ADDRESS
         self.dicts: list[dict[bytes, bytes]] = [{} for _ in range(PARTS)]
-        self.removed = array(_NUMBER, [0]) * PARTS
+        self.removed = array(_COUNT, [0]) * PARTS
         """How many keys were removed from each part so far."""
         self._new_in_a_row = 0
 
@@ -70,7 +71,7 @@ class Parts:
 
     def sizes(self) -> array[int]:
         """Number of keys of each part."""
-        return array(_NUMBER, map(len, self.dicts))
+        return array(_SIZE, map(len, self.dicts))
 
     def take_all(self) -> list[dict[bytes, bytes]]:
         """Leave all parts empty: those that were not."""
@@ -139,7 +140,7 @@ class Sweep:
         self._parts = parts
         self._dicts = parts.dicts
         self._ends = ends
-        self._positions = array(_NUMBER, [0]) * PARTS
+        self._positions = array(_SIZE, [0]) * PARTS
         self._removed = parts.removed[:]
         self._iterators: dict[int, tuple[int, Iterator[tuple[bytes, bytes]]]] = {}
         """With the size that the part had: one of another size cannot be iterated on."""
