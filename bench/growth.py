@@ -20,6 +20,7 @@ import attrs
 from twisted.internet.task import Clock
 
 from bench.lesson import TABLE, lesson
+from bench.measure import READ
 from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
 from peerproto.peering.protocol import SLICE
@@ -37,7 +38,6 @@ SIZES: Final = {
 _ALL: Final = 500_000
 """Entries where something else grows."""
 
-_READ: Final = 65536
 _POOL: Final = 4096
 
 
@@ -64,7 +64,7 @@ def reads(entries: int, table: int, first: int = 0) -> Iterator[bytes]:
         key = (number * multiplier & 0xFFFFFFFF).to_bytes(4, "big")
         gathered += (head, key, tail)
         size += len(head) + len(tail) + 4
-        if size >= _READ:
+        if size >= READ:
             yield b"".join(gathered)
             gathered, size = [], 0
     yield b"".join(gathered)

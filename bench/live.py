@@ -17,7 +17,7 @@ from typing import Final
 import attrs
 
 from bench.lesson import TABLE
-from bench.rivals import Rival, free_port
+from bench.rivals import Rival, free_port, wait
 from peerproto.wire import varint
 from peerproto.wire.frames import STICK_TABLE, FrameBuffer
 from peerproto.wire.messages import Ack, Control, EntryUpdate, read_message
@@ -95,8 +95,7 @@ def live(kind: str, folder: Path, seconds: float) -> Lag:
     hub = Rival(kind, "hub", TABLE.name, folder, {name: free_port() for name in ("hub", *names)})
     hub.start()
     try:
-        while not hub.socket.exists():
-            time.sleep(0.05)
+        wait(hub.socket.exists)
         time.sleep(6)  # by then it counts itself up to date, with nobody to ask
         return _drive(hub, [Feeder(hub, name) for name in names], seconds)
     finally:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -35,6 +36,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """:raises TimeoutError: it did not come true."""
+    deadline = time.perf_counter() + _ENDLESS
+    while not condition():
+        if time.perf_counter() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
 
 
 def python_path(kind: str) -> str:
@@ -135,8 +145,7 @@ class Rival:
                     raise ConnectionError(f"{self.name} hung up")
                 if writable:
                     rest = rest[feeder.send(rest[:262144]) :]
-            while self.used() < entries:
-                time.sleep(0.1)
+            wait(lambda: self.used() >= entries)
 
     def _haproxy_cfg(self) -> str:
         peers = "\n".join(f"    peer {name} 127.0.0.1:{port}" for name, port in self.ports.items())
@@ -186,8 +195,7 @@ def resident_when_empty(kind: str, table: str, folder: Path) -> int:
     rival = Rival(kind, "alone", table, folder, {"alone": free_port()})
     rival.start()
     try:
-        while not rival.socket.exists():
-            time.sleep(0.05)
+        wait(rival.socket.exists)
         time.sleep(1)
         return rival.resident()
     finally:

@@ -6,15 +6,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
 from bench.lesson import LINES, TABLE, lesson
-from bench.rivals import Rival, free_port
-
-_ENDLESS = 600.0
+from bench.rivals import Rival, free_port, wait
 
 
 @attrs.frozen
@@ -46,15 +43,6 @@ class TimedRival(Rival):
         wait(self.file.exists)
         turns = sorted(1000 * float(one) for one in json.loads(self.file.read_text()))
         return Turns(len(turns), turns[len(turns) * 999 // 1000], turns[-1])
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    """:raises TimeoutError: it did not come true."""
-    deadline = time.perf_counter() + _ENDLESS
-    while not condition():
-        if time.perf_counter() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:

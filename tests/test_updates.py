@@ -82,20 +82,13 @@ class UpdateWriterTests(SynchronousTestCase):
         written = []
         for usual in (False, True):
             writer = UpdateWriter(layout, 1 << 31, SendingDictionary(), True)
-            left = iter(pieces)
+            write = writer.write_usual if usual else writer.write_each
             out = b""
-            while True:
-                if usual:
-                    writer.write_usual(room, left, now, b"same")
-                else:
-                    for entries in left:
-                        for key, stored in entries:
-                            writer.write(key, stored, now, b"same")
-                        if writer.size >= room:
-                            break
-                if not writer.size:
-                    break
-                out += writer.take()
+            for entries in pieces:
+                write(entries, now, b"same")
+                if writer.size >= room:
+                    out += writer.take()
+            out += writer.take()
             written.append(out)
         self.assertEqual(written[0], written[1])
 

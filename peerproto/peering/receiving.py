@@ -49,12 +49,15 @@ class _Defined:
     shared: Optional[SharedTable] = None
     declaration: Optional[Declaration] = None
 
-    def still_is(self, definition: Definition, tables: Mapping[str, StickTable]) -> bool:
-        """Whether looking it up again would change nothing."""
+    def again(
+        self, definition: Definition, tables: Mapping[str, StickTable]
+    ) -> Optional[SharedTable]:
+        """The table, if looking it up again would change nothing."""
         if self.shared is None or definition != self.definition:
-            return False
+            return None
         table = tables.get(self.shared.table.name)
-        return table is self.shared.table and table.declaration is self.declaration
+        same = table is self.shared.table and table.declaration is self.declaration
+        return self.shared if same else None
 
 
 @attrs.frozen
@@ -102,8 +105,9 @@ class Receiver:
     def define(self, definition: Definition, now: int) -> None:
         """The next updates are for this table."""
         known = self._defined.get(definition.id)
-        if known is not None and known.still_is(definition, self._node.tables):
-            self._collect(known.shared)
+        shared = None if known is None else known.again(definition, self._node.tables)
+        if shared is not None:
+            self._collect(shared)
             return
         self.store(now)  # before the table may follow this definition
         current = self._share(definition)
@@ -205,7 +209,6 @@ class Receiver:
         self._collect(shared)
         return shared
 
-    def _collect(self, shared: Optional[SharedTable]) -> None:
-        assert shared is not None
+    def _collect(self, shared: SharedTable) -> None:
         self._current = shared
         self._collecting[shared] = None

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Container
 from functools import partial
-from typing import Final, Optional
+from typing import Optional
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.stored import KEY_AT, LIFE_AT, UNENDING
+from peerproto.tables.stored import UNENDING, unending
 from peerproto.tables.table import StickTable
 from peerproto.tables.transcoding import Transcoder
 from peerproto.wire.layout import Layout
 from peerproto.wire.runs import RunReader
-
-_UNENDING: Final = UNENDING.to_bytes(4, "big")
 
 Update = tuple[bytes, Optional[int], bytes]
 """Raw key, expiry in ms of a timed update, and the record in the peer's layout."""
@@ -94,7 +92,7 @@ class Reception:
             self._compare(self.table.declaration)
         if self.expire == 0 and self.table.declaration.expire:
             # A table without expiry sends lives of 0.
-            values = [value[:LIFE_AT] + _UNENDING + value[KEY_AT:] for value in values]
+            values = list(map(unending, values))
             shortest = UNENDING
         if self._transcoder is not None:
             values = self._transcoded(self._transcoder, keys, values, now)
@@ -113,8 +111,7 @@ class Reception:
             else self.layout.place_of(column.data_type.bit)
             for column in own.columns
         ]
-        same = self.layout.bits == own.bits and self.layout.codec is own.codec
-        if same and None not in places:
+        if self.layout.stores_like(own) and None not in places:
             self._transcoder = None
         else:
             self._transcoder = Transcoder(self.layout, own, places)

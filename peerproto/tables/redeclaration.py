@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.stored import GENERATION, KEY_AT, LIFE_AT, UNENDING, record_at
+from peerproto.tables.stored import GENERATION, record_at, unending
 from peerproto.tables.transcoding import Transcoder
 
 Conversion = Callable[[bytes], bytes]
@@ -19,8 +19,6 @@ Conversion = Callable[[bytes], bytes]
 
 MOST: Final = 256
 """Generations that can be told from each other."""
-
-_UNENDING: Final = UNENDING.to_bytes(4, "big")
 
 
 class Generations:
@@ -71,11 +69,10 @@ def conversion(earlier: Declaration, present: Declaration, generation: int) -> C
     transcode = Transcoder(old, new, places).transcode
     first = bytes((generation,))
     at = record_at(new)
-    unending = not earlier.expire and present.expire
+    begins_to_end = not earlier.expire and present.expire
 
     def convert(stored: bytes) -> bytes:
-        life = _UNENDING if unending else stored[LIFE_AT:KEY_AT]
-        head = first + stored[1:LIFE_AT] + life + stored[KEY_AT:at]
-        return head + transcode(stored, at)
+        moved = first + stored[1:at] + transcode(stored, at)
+        return unending(moved) if begins_to_end else moved
 
     return convert

@@ -25,8 +25,16 @@ KEY_AT: Final = _HEAD.size
 UNENDING: Final = 0xFFFFFFFF
 """Life of what lives as long as its table says."""
 
+_UNENDING: Final = UNENDING.to_bytes(4, "big")
+
 pack = _HEAD.pack
 """``pack(came, life)``: the head, both in ms."""
+
+
+def unending(stored: bytes) -> bytes:
+    """The same with a life as long as its table says."""
+    return stored[:LIFE_AT] + _UNENDING + stored[KEY_AT:]
+
 
 GENERATION: Final = 1 << 56
 """What times of one declaration have more than those of the one before."""

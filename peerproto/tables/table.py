@@ -284,9 +284,8 @@ class StickTable:
         Call `convert` then, while `converting`.
         """
         old, self.declaration = self.declaration, declaration
-        same = old.layout.codec is self.layout.codec and old.layout.bits == self.layout.bits
         other_expiry = old.expire != declaration.expire
-        if same and not other_expiry:
+        if old.layout.stores_like(self.layout) and not other_expiry:
             return
         while self._generations.full:
             self.convert()

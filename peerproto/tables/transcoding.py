@@ -12,10 +12,9 @@ import re
 from typing import Final, Optional
 
 from peerproto.wire import varint
+from peerproto.wire.codec import INTEGERS
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.layout import Layout
-
-_INTEGERS: Final = {Kind.FREQUENCY: 3}
 
 _MOST_PLANS: Final = 4096
 
@@ -39,7 +38,7 @@ class Cutter:
             if kind is Kind.DICTIONARY:
                 patterns += [b""] * elements
             else:
-                patterns[-1] += (b"(%b{%d})" % (varint.VARINT, _INTEGERS.get(kind, 1))) * elements
+                patterns[-1] += (b"(%b{%d})" % (varint.VARINT, INTEGERS.get(kind, 1))) * elements
         self._before, *self._after = (re.compile(pattern, re.DOTALL) for pattern in patterns)
 
     def cut(self, data: bytes, at: int) -> list[bytes]:
@@ -62,7 +61,7 @@ class _Plans(dict[bytes, tuple[Copied, ...]]):
     def __init__(self, theirs: Layout, picks: list[int], blank: list[bytes]) -> None:
         super().__init__()
         self._widths = [
-            _INTEGERS.get(column.data_type.kind, 1)
+            INTEGERS.get(column.data_type.kind, 1)
             for column in theirs.columns
             for _ in range(column.elements or 1)
         ]

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Final, Optional
 
 from peerproto.tables.stored import KEY_AT, record_at, unpack
-from peerproto.wire.codec import MAX_AGE
+from peerproto.wire.codec import INTEGERS, MAX_AGE
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.layout import Layout
@@ -107,7 +107,7 @@ class UpdateWriter:
         self._pieces: list[bytes] = []
         self._key_length: int = layout.fixed_key_length
         self._record_at: int = record_at(layout)
-        self._head_length: int = self._record_at - self._key_length
+        self._key_at: int = KEY_AT
         self._steps: list[int] = _steps(layout)
         self._expire: int = expire
         self._dictionary = dictionary
@@ -133,13 +133,12 @@ class UpdateWriter:
         self._text = bool(after)
         ages = []
         count = 0
-        for column in layout.columns:
-            for _ in range(column.elements or 1):
-                if column.data_type.kind is Kind.FREQUENCY:
+        for kind, elements in layout.codec.shape:
+            for _ in range(elements or 1):
+                if kind is Kind.FREQUENCY:
                     ages.append(count)
-                    count += 3
-                elif column.data_type.kind is not Kind.DICTIONARY:
-                    count += 1
+                if kind is not Kind.DICTIONARY:
+                    count += INTEGERS.get(kind, 1)
         self._ages = _Ages(ages, count)
 
     def take(self) -> bytes:
@@ -159,28 +158,24 @@ class UpdateWriter:
 
         See `write`.
         """
-        if self._ages is not None and not COMPILED:
-            return self.write_usual(room, pieces, now, update_id)
+        write = self.write_each if self._ages is None or COMPILED else self.write_usual
         count = 0
         for entries in pieces:
-            for key, stored in entries:
-                if self.write(key, stored, now, update_id):
-                    count += 1
+            count += write(entries, now, update_id)
             if self.size >= room:
                 break
         return count
 
-    def write_usual(self, room: int, pieces: Iterator[Entries], now: int, update_id: bytes) -> int:
+    def write_each(self, entries: Entries, now: int, update_id: bytes) -> int:
+        """Write entries, one by one: how many."""
+        count = 0
+        for key, stored in entries:
+            if self.write(key, stored, now, update_id):
+                count += 1
+        return count
+
+    def write_usual(self, entries: Entries, now: int, update_id: bytes) -> int:
         """The same with what is remembered of other entries."""
-        count = 0
-        for entries in pieces:
-            count += self._write_usual(entries, now, update_id)
-            if self.size >= room:
-                break
-        return count
-
-    def _write_usual(self, entries: Entries, now: int, update_id: bytes) -> int:
-
         ages = self._ages
         assert ages is not None
         count = 0
@@ -205,9 +200,8 @@ class UpdateWriter:
                 at += 1
                 if size_of_text >= 240:
                     size_of_text, at = decode(stored, record_at)
-                start = at
+                known = stored[at : at + size_of_text]
                 at += size_of_text
-                known = stored[start:at]
                 if not string:
                     made += stored[KEY_AT:record_at]
                 made += references.get(known) or refer(known)
@@ -261,7 +255,7 @@ class UpdateWriter:
             pieces.append(left.to_bytes(4, "big"))
             size += 4
         at = self._record_at
-        copied = self._head_length
+        copied = self._key_at
         if not self._key_length:
             length = quick_encode(len(key))
             pieces.append(length)

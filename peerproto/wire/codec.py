@@ -31,7 +31,8 @@ MAX_AGE = 0x7FFFFFFF
 """Oldest age in ms that is sent. HAProxy's clock has 32 bits and compares signed
 differences: an older counter would look young again."""
 
-_VARINTS = {Kind.FREQUENCY: 3}
+INTEGERS = {Kind.FREQUENCY: 3}
+"""How many encoded integers a value is, where not 1."""
 
 
 class EntryCodec:
@@ -127,7 +128,7 @@ def _integers(shape: Shape) -> tuple[int, ...]:
         if kind is Kind.DICTIONARY:
             counts += [0] * (elements or 1)
         else:
-            counts[-1] += _VARINTS.get(kind, 1) * (elements or 1)
+            counts[-1] += INTEGERS.get(kind, 1) * (elements or 1)
     return tuple(counts)
 
 

@@ -94,6 +94,10 @@ class Layout:
             tuple((column.data_type.kind, column.elements) for column in self.columns)
         )
 
+    def stores_like(self, other: Layout) -> bool:
+        """Whether the records of both are the same: periods may differ."""
+        return self.codec is other.codec and self.bits == other.bits
+
     @property
     def fixed_key_length(self) -> int:
         """Bytes of every key; 0 for strings, which differ."""
