@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import ipaddress
 import random
+from itertools import islice
 from typing import Optional
 
 import attrs
@@ -498,24 +500,52 @@ class ReceptionTests(SynchronousTestCase):
 
 
 class ExpirySlotsTests(SynchronousTestCase):
-    @given(st.lists(st.integers(0, 10**6)), st.integers(0, 10**6), st.integers(0, 10**8))
-    def test_order(self, deadlines: list[int], now: int, expire: int) -> None:
+    @given(
+        st.lists(st.integers(0, 10**6)),
+        st.integers(0, 10**6),
+        st.integers(0, 10**8),
+        st.integers(1, 9),
+    )
+    def test_order(self, deadlines: list[int], now: int, expire: int, limit: int) -> None:
         """Keys come out by time, none before its deadline, all that are a slot past it."""
         slots = ExpirySlots(expire)
         for number, deadline in enumerate(deadlines):
             slots.add((key(number),), deadline)
         out: list[bytes] = []
         while (due := slots.next_due()) is not None and due <= now:
-            deadline, keys_due = slots.pop(now)
+            deadline, keys_due = slots.take(limit, now)
             self.assertEqual(deadline, due)
+            self.assertTrue(0 < len(keys_due) <= limit)
             out += keys_due
         times = [deadlines[int.from_bytes(one, "big")] for one in out]
         self.assertTrue(all(time <= now for time in times))
         self.assertGreaterEqual(len(out), sum(time <= now - slots.width for time in deadlines))
 
+    @given(st.lists(st.integers(0, 10_000), max_size=6), st.integers(1, 10_000))
+    def test_batches(self, sizes: list[int], limit: int) -> None:
+        """However many come at once, they come out in their order, and none is lost."""
+        slots = ExpirySlots(1000)
+        numbers = iter(range(sum(sizes)))
+        for size in sizes:
+            slots.add([key(number) for number in islice(numbers, size)], 500)
+        out: list[bytes] = []
+        while slots.next_due() is not None:
+            keys_due = slots.take(limit)[1]
+            self.assertLessEqual(len(keys_due), limit)
+            out += keys_due
+        self.assertEqual(out, [key(number) for number in range(sum(sizes))])
+
+    def test_collector(self) -> None:
+        """The garbage collector does not look at keys that came together."""
+        slots = ExpirySlots(1000)
+        slots.add([key(number) for number in range(10_000)], 500)
+        gc.collect()
+        pieces = slots.take_all()
+        self.assertEqual(sum(len(piece) for piece in pieces if not gc.is_tracked(piece)), 10_000)
+
     def test_empty(self) -> None:
         """Nothing in it: nothing due."""
-        self.assertEqual(ExpirySlots(0).pop()[1], [])
+        self.assertEqual(ExpirySlots(0).take(1)[1], ())
         self.assertIsNone(ExpirySlots(0).next_due())
 
 

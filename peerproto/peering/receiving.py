@@ -7,7 +7,7 @@ often the peer goes from one to another.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import Final, Optional
 
 import attrs
 
@@ -22,6 +22,8 @@ from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.frames import STICK_TABLE, Frame
 from peerproto.wire.layout import Layout
 from peerproto.wire.messages import Definition, TableDefinition, read_update
+
+_LEARNT: Final = Cause.LEARNT
 
 
 @attrs.define(eq=False)
@@ -169,9 +171,10 @@ class Receiver:
         """Put the updates read so far into the tables that they are for."""
         for shared in self._collecting:
             self._store(shared, now)
-        self._collecting.clear()
-        if isinstance(self._current, SharedTable):
-            self._collect(self._current)
+        if len(self._collecting) > 1:
+            self._collecting.clear()
+            if isinstance(self._current, SharedTable):
+                self._collect(self._current)
 
     def _store(self, shared: SharedTable, now: int) -> None:
         table, reception = shared.table, shared.reception
@@ -179,15 +182,15 @@ class Receiver:
         if self._node.tables.get(table.name) is not table:
             reception.forget()  # the table was removed here since it was defined
             return
-        but: set[bytes] = set()
         if self._peer.local:
-            but = self._node.newer_than_old(table)
-        taken = reception.store(now, but)
+            taken = reception.store(now, self._node.newer_than_old(table))
+        else:
+            taken = reception.store(now)
+            if taken:
+                self._node.note_newer(table, taken)
         if taken is None:
             return
-        if not self._peer.local:
-            self._node.note_newer(table, taken)
-        self._batches.append(Batch(table, Cause.LEARNT, taken, now, self._peer.name))
+        self._batches.append(Batch(table, _LEARNT, taken, now, self._peer.name))
 
     def take_batches(self) -> list[Batch]:
         """What was stored since the last call."""

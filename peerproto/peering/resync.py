@@ -53,6 +53,9 @@ class ResyncState(enum.Enum):
     UP_TO_DATE = "up to date"
 
 
+_TAKING_OVER: Final = (ResyncState.EXPECTING_OLD, ResyncState.LEARNING_FROM_OLD)
+
+
 class Resync:
     """Where the node stands; sessions tell it what happens to them."""
 
@@ -76,7 +79,7 @@ class Resync:
     @property
     def taking_over(self) -> bool:
         """Whether an old process has yet to teach us what it knows."""
-        return self.state in (ResyncState.EXPECTING_OLD, ResyncState.LEARNING_FROM_OLD)
+        return self.state in _TAKING_OVER
 
     def start(self, expect_old: bool = False) -> None:
         """Begin: with ``expect_old`` an old process of our name is about to call."""

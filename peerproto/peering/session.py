@@ -129,20 +129,24 @@ class Session:
             frames.position = len(frames.data)  # nobody reads on
             return
         self._now = now
+        receiver = self._receiver
         try:
-            while not self.over:
-                frames.position = self._receiver.read_run(frames.data, frames.position, now)
+            while True:
+                frames.position = receiver.read_run(frames.data, frames.position, now)
                 frame = frames.next()
                 if frame is None:
                     break
                 self._take(frame)
+                if self.over:
+                    break
         except RemoteProtocolError as problem:
             self._urgent += ErrorMessage(problem.code).encode()
             self.peer.counters.proto_err += 1
             self._end(str(problem))
-        if frames.position:
-            self._receiver.store(now)
-            self.node.announce(self._receiver.take_batches(), now)
+        receiver.store(now)
+        batches = receiver.take_batches()
+        if batches:
+            self.node.announce(batches, now)
 
     def _take(self, frame: Frame) -> None:
         if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:

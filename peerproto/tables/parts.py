@@ -88,6 +88,13 @@ class Parts:
         result has keys too many, but never more than have been new before.
         """
         count = len(keys)
+        if count == 1:
+            key = keys[0]
+            part = self.dicts[self._place(key)]
+            new: Sequence[bytes] = () if key in part else keys
+            part[key] = values[0]
+            self._new_in_a_row = self._new_in_a_row + 1 if new else 0
+            return new, len(new)
         if _MANY <= count <= self._new_in_a_row:
             before = len(self)
             self._store(keys, values)

@@ -58,16 +58,12 @@ class Reception:
         self.expire = expire
         self._own: Optional[Declaration] = None
         self._transcoder: Optional[Transcoder] = None
-        self._runs = len(layout.codec.integers) <= 2
         self._reader = _reader(layout, texts or [b""] * 256)
-
-    @property
-    def reader(self) -> Optional[RunReader]:
+        self.reader = self._reader if len(layout.codec.integers) <= 2 else None
         """What reads runs of updates.
 
         ``None`` for records with several dictionary values, which no table of HAProxy's has.
         """
-        return self._reader if self._runs else None
 
     def add(self, update: Update, now: int) -> None:
         """Take one update, to be stored with others."""

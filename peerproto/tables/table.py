@@ -68,13 +68,12 @@ class StickTable:
         self.record_at = head.record_at(declaration.layout)
         """Where the record begins in what is stored."""
         self._expiry = ExpirySlots(declaration.expire)
-        self._due: list[bytes] = []
         self._generations = Generations()
         self._unconverted: Iterator[tuple[bytes, bytes]] = iter(())
         self._unslotted = False
         """Whether keys wait for their expiry only once they are converted."""
         self._discarded: list[dict[bytes, bytes]] = []
-        self._waited: list[list[bytes]] = []
+        self._waited: list[Sequence[bytes]] = []
         self.lessons: WeakValueDictionary[tuple[bool, bytes], TableLesson] = WeakValueDictionary()
         """Those under way that others can join (`peerproto.tables.lesson`)."""
 
@@ -157,7 +156,7 @@ class StickTable:
 
     def stamp(self, now: int) -> bytes:
         """What is stored begins with this if it came now."""
-        return head.stamp(self.origin + now)
+        return head.stamp(self._generations.origin + now)
 
     # -- changing --------------------------------------------------------
 
@@ -254,8 +253,7 @@ class StickTable:
         Their memory is given back by `discard`.
         """
         self._discarded += self._parts.take_all()
-        self._waited += [*self._expiry.take_all(), self._due]
-        self._due = []
+        self._waited += self._expiry.take_all()
         self.log.clear()
         self._quota.used -= self.used
         cleared, self.used = self.used, 0
@@ -272,10 +270,9 @@ class StickTable:
         while self._discarded and len(gone) < limit:
             part = self._discarded.pop()
             gone += [key for key in part if key not in self._parts.of(key)]
-        if self._waited:
-            del self._waited[-1][-4 * limit :]
-            if not self._waited[-1]:
-                self._waited.pop()
+        freed = 0
+        while self._waited and freed < 4 * limit:
+            freed += len(self._waited.pop())
         return gone
 
     def redeclare(self, declaration: Declaration) -> None:
@@ -292,8 +289,7 @@ class StickTable:
         self._generations.begin(old, declaration)
         self._unconverted = self._parts.items()
         if other_expiry:
-            self._waited += [*self._expiry.take_all(), self._due]
-            self._due = []
+            self._waited += self._expiry.take_all()
             self._expiry = ExpirySlots(declaration.expire)
             self._unslotted = True
 
@@ -320,7 +316,7 @@ class StickTable:
 
     def next_due(self) -> Optional[int]:
         """When (in ms) `expire` has something to look at; ``None`` for never."""
-        return 0 if self._due else self._expiry.next_due()
+        return self._expiry.next_due()
 
     def expire(self, now: int, limit: int = SLICE) -> list[bytes]:
         """Remove entries whose time has come: their keys.
@@ -329,11 +325,13 @@ class StickTable:
         in the past.
         """
         expired: list[bytes] = []
-        if not self._due:
-            self._due = self._expiry.pop(now)[1]
-        looked_at = dict.fromkeys(self._due[:limit])
-        del self._due[:limit]
-        for key in looked_at:
+        due: dict[bytes, None] = {}
+        while len(due) < limit:
+            _, keys = self._expiry.take(limit - len(due), now)
+            if not keys:
+                break
+            due |= dict.fromkeys(keys)
+        for key in due:
             deadline = self._deadline(key)
             if deadline is None:
                 continue
@@ -346,7 +344,9 @@ class StickTable:
 
     def take_trashed(self) -> list[bytes]:
         """Keys of entries that made room for others since the last call."""
-        trashed, self._trashed_keys = self._trashed_keys, []
+        trashed = self._trashed_keys
+        if trashed:
+            self._trashed_keys = []
         return trashed
 
     def _deadline(self, key: bytes) -> Optional[int]:
@@ -372,21 +372,14 @@ class StickTable:
         if self.declaration.nopurge:
             return False
         wanted = ((self.declaration.size or self.used) >> 8) + 1
-        if self._due:
-            self._expiry.put_back(self._due, 0)
-            self._due = []
         while wanted:
-            slot_end, waiting = self._expiry.pop()
+            slot_end, waiting = self._expiry.take(wanted)
             if not waiting and self._unslotted:
                 self.convert()
                 continue
             if not waiting:
                 break
-            looked_at = 0
             for key in waiting:
-                if not wanted:
-                    break
-                looked_at += 1
                 deadline = self._deadline(key)
                 if deadline is not None and deadline > slot_end:
                     self._expiry.add((key,), deadline)
@@ -394,7 +387,4 @@ class StickTable:
                     self.trashed += 1
                     self._trashed_keys.append(key)
                     wanted -= 1
-            del waiting[:looked_at]
-            if waiting:
-                self._expiry.put_back(waiting, slot_end)
         return self._room > 0

@@ -60,18 +60,30 @@ class FrameBuffer:
     def add(self, data: bytes) -> bool:
         """Take bytes: whether they may complete a frame. Only then call `next`, until ``None``.
 
-        The others are put aside without a look at them, so a peer that sends one
-        byte at a time costs little for each.
+        The others are put aside with no more than a look at the frame's head, so a
+        peer that sends one byte at a time costs little for each.
         """
-        missing = self._missing = self._missing - len(data)
+        missing = self._missing - len(data)
         if missing > 0:
+            self._missing = missing
             self._kept.append(data)
             return False
         if self._kept or self.position < len(self.data):
             data = b"".join((self.data[self.position :], *self._kept, data))
             self._kept.clear()
         self.data, self.position = data, 0
-        return True
+        size = len(data)
+        if size < 2:
+            missing = 2 - size
+        elif data[1] < 128 or data[0] == RESERVED:
+            missing = 0
+        elif size < 3:
+            missing = 1
+        else:
+            # A longer length is for `next` to read.
+            missing = 3 + data[2] - size if data[2] < 240 else 0
+        self._missing = missing
+        return missing <= 0
 
     def next(self) -> Optional[Frame]:
         """The next frame; ``None`` if it is not complete.
