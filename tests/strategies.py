@@ -19,13 +19,14 @@ from peerproto.wire.messages import Ack, Control, ErrorMessage, TableDefinition,
 uint32 = st.integers(0, 2**32 - 1)
 uint64 = st.integers(0, 2**64 - 1)
 
-frequencies = st.builds(Frequency, st.integers(0, MAX_AGE), uint32, uint32)
+ages = st.integers(0, MAX_AGE) | st.integers(0, 300) | st.sampled_from((2287, 264_431, 33_818_863))
+"""Those that are sent in any number of bytes, and where an older one takes one more."""
 
 VALUES: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.SIGNED: st.integers(-(2**31), 2**31 - 1),
     Kind.UNSIGNED32: uint32,
     Kind.UNSIGNED64: uint64,
-    Kind.FREQUENCY: frequencies,
+    Kind.FREQUENCY: st.builds(Frequency, ages, uint32, uint32),
     Kind.DICTIONARY: st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
 }
 
@@ -54,6 +55,18 @@ def values(draw: st.DrawFn, layout: Layout) -> Values:
         else tuple(draw(VALUES[column.data_type.kind]) for _ in range(column.elements))
         for column in layout.columns
     )
+
+
+def records(layout: Layout) -> st.SearchStrategy[bytes]:
+    """As a peer may have sent them: an age may lie in the future, which is above `MAX_AGE`."""
+
+    def young(record: Values) -> Values:
+        return tuple(
+            one._replace(age=0xFFFFFFFF) if isinstance(one, Frequency) else one for one in record
+        )
+
+    sent = values(layout) | values(layout).map(young)
+    return sent.map(layout.codec.encode)
 
 
 def raw_keys(layout: Layout) -> st.SearchStrategy[bytes]:
@@ -86,6 +99,6 @@ def as_sent(layout: Layout, record: bytes, sending: SendingDictionary) -> bytes:
     """The values of an update for a record that has just come."""
     writer = UpdateWriter(layout, 0, sending, False)
     key = bytes(layout.fixed_key_length)
-    writer.write(key, stored.pack(0, 0) + key + record, 0, bytes(4))
+    writer.write([(key, stored.pack(0, 0) + key + record)], 0, bytes(4))
     (frame,) = FrameBuffer().feed(writer.take())
     return frame.payload[4 + (len(key) or 1) :]

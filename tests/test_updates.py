@@ -6,15 +6,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.table import StickTable
-from peerproto.tables.updates import UpdateWriter, quick_encode
-from peerproto.wire import varint
+from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.dictionary import ReceivingDictionary, SendingDictionary
 from peerproto.wire.frames import FrameBuffer
-from peerproto.wire.keys import KeyType
-from peerproto.wire.layout import Layout, column, in_bit_order
+from peerproto.wire.layout import Layout
 from peerproto.wire.messages import EntryUpdate
 
-from .strategies import layouts, raw_keys, values
+from .strategies import layouts, raw_keys, records
 
 LATEST = 1 << 33
 
@@ -29,8 +27,8 @@ class UpdateWriterTests(SynchronousTestCase):
             stored = table.stored(key)
             assert stored is not None
             size = writer.size
-            wrote = writer.write(key, stored, now, number.to_bytes(4, "big"))
-            self.assertEqual(wrote, writer.size > size)
+            wrote = writer.write([(key, stored)], now, number.to_bytes(4, "big"))
+            self.assertEqual(wrote, int(writer.size > size))
         size = writer.size
         taken = writer.take()
         self.assertEqual((len(taken), writer.size, writer.take()), (size, 0, b""))
@@ -48,8 +46,8 @@ class UpdateWriterTests(SynchronousTestCase):
         table = StickTable(Declaration("t", layout, expire))
         keys = data.draw(st.lists(raw_keys(layout), max_size=4, unique=True))
         for key in keys:
-            record = layout.codec.encode(data.draw(values(layout)))
             life = data.draw(st.integers(0, 0xFFFFFFFF))
+            record = data.draw(records(layout))
             table.store([(key, life, record)], data.draw(st.integers(0, now)))
         updates = {update.key: update for update in self.written(table, keys, now)}
         for key in keys:
@@ -63,33 +61,27 @@ class UpdateWriterTests(SynchronousTestCase):
         self.assertEqual(updates, {})
 
     @given(st.data(), st.booleans(), st.integers(0, LATEST))
-    def test_both_ways_agree(self, data: st.DataObject, text: bool, now: int) -> None:
-        """What is remembered of other entries gives the same bytes, in pieces and as a whole."""
-        columns = [column("server_key")] if text else []
-        columns += [column("gpc_rate", elements=2, period=9), column("gpc", elements=2)]
-        if not text:
-            columns.append(column("conn_rate", period=9))
-        size = data.draw(st.sampled_from((4, 300)))
-        key_type = KeyType.STRING if data.draw(st.booleans()) else KeyType.BINARY
-        layout = Layout(key_type, size, in_bit_order(columns))
-        table = StickTable(Declaration("t", layout, 1 << 31))
+    def test_both_ways_agree(self, data: st.DataObject, timed: bool, now: int) -> None:
+        """Going by steps and what was generated write the same bytes, in pieces and as a whole."""
+        layout: Layout = data.draw(layouts())
+        expire = data.draw(st.sampled_from((0, 1 << 31)))
+        table = StickTable(Declaration("t", layout, expire))
         for key in data.draw(st.lists(raw_keys(layout), max_size=9, unique=True)):
-            record = layout.codec.encode(data.draw(values(layout)))
             life = data.draw(st.integers(0, 0xFFFFFFFF))
+            record = data.draw(records(layout))
             table.store([(key, life, record)], data.draw(st.integers(0, now)))
         pieces = list(table.sweep())
         room = data.draw(st.integers(1, 999))
         written = []
-        for usual in (False, True):
-            writer = UpdateWriter(layout, 1 << 31, SendingDictionary(), True)
-            write = writer.write_usual if usual else writer.write_each
-            out = b""
-            for entries in pieces:
-                write(entries, now, b"same")
+        for generated in (False, True):
+            writer = UpdateWriter(layout, expire, SendingDictionary(), timed)
+            write = writer.by_generated if generated else writer.by_steps
+            out, count = b"", 0
+            for number, entries in enumerate(pieces):
+                count += write(entries, now, b"%04d" % (number // 2))
                 if writer.size >= room:
                     out += writer.take()
-            out += writer.take()
-            written.append(out)
+            written.append((out + writer.take(), count))
         self.assertEqual(written[0], written[1])
 
     def test_untimed(self) -> None:
@@ -117,14 +109,3 @@ class UpdateWriterTests(SynchronousTestCase):
             assert entry is not None
             self.assertEqual(table.layout.codec.decode(update.values, 0), entry.values)
             self.assertEqual(entry["server_key"], name)
-
-    @given(st.integers(0, varint.UINT64))
-    def test_quick_encode(self, value: int) -> None:
-        """The quick form of `varint.encode` is the same."""
-        self.assertEqual(quick_encode(value), varint.encode(value))
-
-    def test_quick_encode_at_the_edges(self) -> None:
-        """Where lengths change, too."""
-        for edge in (240, 240 + 2048, 240 + 2048 + (128 << 11)):
-            for value in range(edge - 3, edge + 3):
-                self.assertEqual(quick_encode(value), varint.encode(value))

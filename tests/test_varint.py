@@ -33,6 +33,13 @@ class VarintTests(SynchronousTestCase):
         for value, length in LENGTHS.items():
             self.assertEqual(len(varint.encode(value)), length, value)
 
+    def test_where_lengths_change(self) -> None:
+        """Values about the first of each length come back, too."""
+        for edge in LENGTHS:
+            for value in range(max(0, edge - 2), min(edge + 3, 2**64)):
+                encoded = varint.encode(value)
+                self.assertEqual(varint.decode(encoded, 0), (value, len(encoded)))
+
     def test_known_bytes(self) -> None:
         """The first two-byte value, and periods as a HAProxy sent them."""
         self.assertEqual(varint.encode(240), b"\xf0\x00")

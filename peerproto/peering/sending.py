@@ -11,12 +11,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
+import attrs
+
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.lesson import lesson_of
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
 from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.dictionary import SendingDictionary
+
+
+@attrs.frozen
+class _Announced:
+    """What a table was announced as."""
+
+    declaration: Declaration
+    definition: bytes
+    """The message."""
+    writer: UpdateWriter
 
 
 class Sender:
@@ -29,8 +41,10 @@ class Sender:
         """Entries in the current lesson so far."""
         self._timed = timed
         self._dictionary = SendingDictionary()
-        self._announced: Optional[Declaration] = None
-        self._writer: Optional[UpdateWriter] = None
+        self._announced: dict[int, _Announced] = {}
+        """By our ids of the tables."""
+        self._current: Optional[_Announced] = None
+        """What the next update belongs to, for the peer."""
 
     def changes(
         self, local_id: int, table: StickTable, sent: int, room: int
@@ -42,17 +56,22 @@ class Sender:
         """
         count = 0
         now = table.origin + self.now
-        writer = self._writer
+        writer: Optional[UpdateWriter] = None
         for number, key in table.log.after(sent):
-            stored = table.stored(key)
-            if stored is not None:
-                writer = self._announce(local_id, table, table.declaration)
-                update_id = (number & ID_MASK).to_bytes(4, "big")
-                count += writer.write(key, stored, now, update_id)
             sent = number
-            if writer is not None and writer.size >= room:
-                return writer.take(), sent, count
-        return b"" if writer is None else writer.take(), table.log.head, count
+            stored = table.stored(key)
+            if stored is None:
+                continue
+            if writer is None:
+                definition, writer = self._announce(local_id, table.declaration)
+                writer.add(definition)
+            update_id = (number & ID_MASK).to_bytes(4, "big")
+            count += writer.write([(key, stored)], now, update_id)
+            if writer.size >= room:
+                break
+        else:
+            sent = table.log.head
+        return b"" if writer is None else writer.take(), sent, count
 
     def lesson(self, tables: list[tuple[int, StickTable]]) -> Iterator[bytes]:
         """Every entry of the tables, given with our ids of them, a chunk at a time.
@@ -64,19 +83,23 @@ class Sender:
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
-            yield self._announce(local_id, table, table.declaration).take()
+            yield self._announce(local_id, table.declaration)[0]
             for chunk in lesson_of(
                 table, self._timed, update_id, self._dictionary, lambda: self.now
             ):
                 self.taught += chunk.count
-                yield self._announce(local_id, table, chunk.declaration).take() + chunk.data
+                yield self._announce(local_id, chunk.declaration)[0] + chunk.data
 
-    def _announce(self, local_id: int, table: StickTable, declaration: Declaration) -> UpdateWriter:
-        """What writes updates of a table; the definition first, if those so far were others."""
-        if self._writer is None or declaration is not self._announced:
-            self._announced = declaration
-            self._writer = UpdateWriter(
+    def _announce(self, local_id: int, declaration: Declaration) -> tuple[bytes, UpdateWriter]:
+        """The table's definition, empty if the updates so far were of it; what writes more."""
+        announced = self._announced.get(local_id)
+        if announced is None or announced.declaration is not declaration:
+            definition = declaration.definition(local_id).encode()
+            writer = UpdateWriter(
                 declaration.layout, declaration.expire, self._dictionary, self._timed
             )
-            self._writer.add(declaration.definition(local_id).encode())
-        return self._writer
+            announced = self._announced[local_id] = _Announced(declaration, definition, writer)
+        elif announced is self._current:
+            return b"", announced.writer
+        self._current = announced
+        return announced.definition, announced.writer

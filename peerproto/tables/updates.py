@@ -4,31 +4,26 @@ An update has nearly what is stored, in the same order; but lives have become
 shorter, ages of frequency counters have grown, and a text of a dictionary is
 a reference to the connection's cache. What lies between is copied as it is.
 
-There are two ways to find those places, with the same result. `UpdateWriter.write`
-goes by a list of steps made of the columns: walk over integers, let an age grow,
-refer to a text; compiled by mypyc it is the faster one. In pure Python,
-`UpdateWriter.write_usual` asks `_Ages`, which remembers them: where integers
-begin depends on the classes of a record's bytes alone (below 128, below 240,
-others), of which few combinations occur. Invariants:
-
-- What is stored can be decoded (`peerproto.wire.runs`, `peerproto.wire.codec`),
-  so ends are not checked here.
-- Both write the same bytes. Only tables whose updates are timed, which have at
-  most one text, and that first, go the second way.
+There are two ways to find those places, with the same bytes as the result.
+`UpdateWriter.by_steps` goes by a list of steps made of the columns: walk over
+integers, let an age grow, refer to a text; compiled by mypyc it is the faster
+one. In pure Python, `UpdateWriter.by_generated` runs what `peerproto.tables.generated`
+has made for the columns. What is stored can be decoded (`peerproto.wire.runs`,
+`peerproto.wire.codec`), so neither checks where it ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final, Optional
 
-from peerproto.tables.stored import KEY_AT, record_at, unpack
-from peerproto.wire.codec import INTEGERS, MAX_AGE
+from peerproto.tables import generated
+from peerproto.tables.stored import KEY_AT, record_at
+from peerproto.wire.codec import MAX_AGE
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.layout import Layout
-from peerproto.wire.varint import CLASSES, decode, encode, ends
+from peerproto.wire.varint import encode
 
 COMPILED: Final = not __file__.endswith(".py")
 """Whether mypyc has compiled this module."""
@@ -36,63 +31,8 @@ COMPILED: Final = not __file__.endswith(".py")
 _AGE: Final = -1
 _TEXT: Final = -2
 
-_BYTES: Final = [bytes((byte,)) for byte in range(256)]
-_TWO: Final = [encode(240 + number) for number in range(2048)]
-"""The integers that are two bytes long."""
-_BEGINNINGS: Final = [bytes((two[0], two[1] | 0x80)) for two in _TWO]
-"""The first two bytes of longer ones."""
-
-_MOST_SHAPES: Final = 4096
-_MOST_ENCODED: Final = 1 << 15
-
 Entries = list[tuple[bytes, bytes]]
 """Keys with what is stored for them."""
-
-Place = tuple[int, int]
-"""Where an integer begins, and where it ends."""
-
-
-class _Ages(dict[bytes, tuple[Place, ...]]):
-    """By the classes of a record's bytes behind its texts: where the ages are."""
-
-    def __init__(self, ages: list[int], count: int) -> None:
-        """``ages`` are those of the ``count`` integers that are ages."""
-        super().__init__()
-        self._ages = ages
-        self._count = count
-
-    def __missing__(self, shape: bytes) -> tuple[Place, ...]:
-        at = [0, *ends(shape, self._count)]
-        if len(self) >= _MOST_SHAPES:
-            self.clear()
-        places = self[shape] = tuple((at[number], at[number + 1]) for number in self._ages)
-        return places
-
-
-class _Encoded(dict[int, bytes]):
-    """Ages and sizes as they travel: most of them occur again and again."""
-
-    def __missing__(self, age: int) -> bytes:
-        if len(self) >= _MOST_ENCODED:
-            self.clear()
-        encoded = self[age] = encode(min(age, MAX_AGE))
-        return encoded
-
-
-_ENCODED: Final = _Encoded()
-
-
-def quick_encode(value: int) -> bytes:
-    """`varint.encode` for what was checked before."""
-    if value < 240:
-        return _BYTES[value]
-    value -= 240
-    if value < 2048:
-        return _TWO[value]
-    rest = (value - 2048) >> 11
-    if rest < 128:
-        return _BEGINNINGS[value & 0x7FF] + _BYTES[rest]
-    return encode(value + 240)
 
 
 class UpdateWriter:
@@ -105,41 +45,19 @@ class UpdateWriter:
         self.size: int = 0
         """Bytes gathered."""
         self._pieces: list[bytes] = []
+        self._layout = layout
         self._key_length: int = layout.fixed_key_length
         self._record_at: int = record_at(layout)
         self._key_at: int = KEY_AT
-        self._steps: list[int] = _steps(layout)
         self._expire: int = expire
         self._dictionary = dictionary
         self._timed = timed
-        self._head: bytes = b"\n\x85" if timed else b"\n\x80"
+        self._steps: list[int] = _steps(layout)
         self._stamp: bytes = b"\xff" * 8
         self._came: int = 0
-        self._update_id: bytes = b""
-        self._last_id: bytes = b""
-        self._heads: list[bytes] = []
-        """By the size of a payload: what stands before the life, with the id of now."""
-        self._text: bool = False
-        """Whether a text is all that stands before the integers."""
-        self._ages: Optional[_Ages] = None
-        if timed and expire:
-            self._remember(layout)
-
-    def _remember(self, layout: Layout) -> None:
-        """What `write_usual` has a short way for: a text first, if there is one."""
-        before, *after = layout.codec.integers
-        if len(after) > 1 or (after and before):
-            return
-        self._text = bool(after)
-        ages = []
-        count = 0
-        for kind, elements in layout.codec.shape:
-            for _ in range(elements or 1):
-                if kind is Kind.FREQUENCY:
-                    ages.append(count)
-                if kind is not Kind.DICTIONARY:
-                    count += INTEGERS.get(kind, 1)
-        self._ages = _Ages(ages, count)
+        self._heads: list[bytes] = generated.HEADS[timed]
+        self._head: bytes = self._heads[0][:2]
+        self._generated: Optional[generated.Write] = None
 
     def take(self) -> bytes:
         """What was written since the last call."""
@@ -153,89 +71,47 @@ class UpdateWriter:
         self._pieces.append(message)
         self.size += len(message)
 
-    def write_until(self, room: int, pieces: Iterator[Entries], now: int, update_id: bytes) -> int:
-        """Write whole pieces until ``room`` bytes are gathered, or there are no more: how many.
+    def write(self, entries: Entries, now: int, update_id: bytes) -> int:
+        """Write updates for what is stored, but for what has expired by ``now``: how many.
 
-        See `write`.
+        ``now`` is in ms, with the table's origin added; ``update_id`` is 4 bytes.
         """
-        write = self.write_each if self._ages is None or COMPILED else self.write_usual
+        if COMPILED:
+            return self.by_steps(entries, now, update_id)
+        return self.by_generated(entries, now, update_id)
+
+    def write_until(self, room: int, pieces: Iterator[Entries], now: int, update_id: bytes) -> int:
+        """Write whole pieces until ``room`` bytes are gathered, or there are no more: how many."""
         count = 0
         for entries in pieces:
-            count += write(entries, now, update_id)
+            count += self.write(entries, now, update_id)
             if self.size >= room:
                 break
         return count
 
-    def write_each(self, entries: Entries, now: int, update_id: bytes) -> int:
-        """Write entries, one by one: how many."""
+    def by_generated(self, entries: Entries, now: int, update_id: bytes) -> int:
+        """`write` by what was generated for the columns."""
+        write = self._generated
+        if write is None:
+            write = generated.writer(self._layout, self._timed, self._expire > 0)
+            self._generated = write
+        dictionary = self._dictionary
+        made = write(entries, now, update_id, self._expire, dictionary.references, dictionary.write)
+        self.add(b"".join(made))
+        return len(made) >> 1
+
+    def by_steps(self, entries: Entries, now: int, update_id: bytes) -> int:
+        """`write` step by step."""
         count = 0
         for key, stored in entries:
-            if self.write(key, stored, now, update_id):
+            if self._write_one(key, stored, now, update_id):
                 count += 1
         return count
 
-    def write_usual(self, entries: Entries, now: int, update_id: bytes) -> int:
-        """The same with what is remembered of other entries."""
-        ages = self._ages
-        assert ages is not None
-        count = 0
-        size = self.size
-        pieces = self._pieces
-        expire, text, string = self._expire, self._text, not self._key_length
-        record_at, encoded = self._record_at, _ENCODED
-        heads = self._heads_for(update_id)
-        refer, references = self._dictionary.write, self._dictionary.references
-        for key, stored in entries:
-            came, left = unpack(stored)
-            elapsed = now - came if now > came else 0
-            left = (left if left < expire else expire) - elapsed
-            if left <= 0:
-                continue
-            made = left.to_bytes(4, "big")
-            at = record_at
-            if string:
-                made += encoded[len(key)] + key
-            if text:
-                size_of_text = stored[at]
-                at += 1
-                if size_of_text >= 240:
-                    size_of_text, at = decode(stored, record_at)
-                known = stored[at : at + size_of_text]
-                at += size_of_text
-                if not string:
-                    made += stored[KEY_AT:record_at]
-                made += references.get(known) or refer(known)
-                copied = at
-            else:
-                copied = KEY_AT
-            for start, end in ages[stored[at:].translate(CLASSES)]:
-                age = stored[at + start]
-                if age >= 240:
-                    width = end - start
-                    if width == 2:
-                        age += stored[at + start + 1] << 4
-                    elif width == 3:
-                        age += (stored[at + start + 1] << 4) + (stored[at + start + 2] << 11)
-                    else:
-                        age = _long_age(stored, at + start)
-                made += stored[copied : at + start] + encoded[age + elapsed]
-                copied = at + end
-            made += stored[copied:]
-            length = len(made) + 4
-            head = heads[length] if length < 240 else self._new_head(length, update_id)
-            pieces += (head, made)
-            size += len(head) + length - 4
-            count += 1
-        self.size = size
-        return count
-
-    def write(  # noqa: PLR0915 (one loop, without calls that would cost more than they say)
+    def _write_one(  # noqa: PLR0915 (one loop, without calls that would cost more than they say)
         self, key: bytes, stored: bytes, now: int, update_id: bytes
     ) -> bool:
-        """Write an update for what is stored: not if it has expired by ``now``.
-
-        ``now`` is in ms, with the table's origin added; ``update_id`` is 4 bytes.
-        """
+        """Write an update, unless the entry has expired."""
         if not stored.startswith(self._stamp):
             self._stamp = stored[:8]
             self._came = int.from_bytes(self._stamp, "big")
@@ -250,14 +126,15 @@ class UpdateWriter:
         pieces = self._pieces
         head_at = len(pieces)
         pieces.append(b"")
+        pieces.append(update_id)
         size = 4
         if self._timed:
             pieces.append(left.to_bytes(4, "big"))
-            size += 4
+            size = 8
         at = self._record_at
         copied = self._key_at
         if not self._key_length:
-            length = quick_encode(len(key))
+            length = encode(len(key))
             pieces.append(length)
             pieces.append(key)
             size += len(length) + len(key)
@@ -294,7 +171,7 @@ class UpdateWriter:
                     number = MAX_AGE
                 elif number < 0:
                     number = 0
-                new = quick_encode(number)
+                new = encode(number)
             else:
                 text = stored[at : at + number]
                 at += number
@@ -307,37 +184,10 @@ class UpdateWriter:
             copied = at
         pieces.append(stored[copied:])
         size += len(stored) - copied
-        if update_id == self._update_id and size < 240:
-            head = self._heads[size]
-        else:
-            head = self._new_head(size, update_id)
+        head = self._heads[size] if size < 240 else self._head + encode(size)
         pieces[head_at] = head
-        self.size += len(head) + size - 4
+        self.size += len(head) + size
         return True
-
-    def _new_head(self, size: int, update_id: bytes) -> bytes:
-        """What stands before the life; all that are likely are kept if the id came before."""
-        if update_id == self._last_id:
-            self._heads_for(update_id)
-        self._last_id = update_id
-        return self._head + quick_encode(size) + update_id
-
-    def _heads_for(self, update_id: bytes) -> list[bytes]:
-        if update_id != self._update_id:
-            self._heads = _usual_heads(self._head, update_id)
-            self._update_id = update_id
-        return self._heads
-
-
-@lru_cache(maxsize=8)
-def _usual_heads(head: bytes, update_id: bytes) -> list[bytes]:
-    return [head + byte + update_id for byte in _BYTES[:240]]
-
-
-def _long_age(stored: bytes, at: int) -> int:
-    """An age that may be too long; see `write` for those that are."""
-    age = decode(stored, at)[0] & 0xFFFFFFFF
-    return 0 if age > MAX_AGE else age
 
 
 def _steps(layout: Layout) -> list[int]:

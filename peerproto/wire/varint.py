@@ -20,13 +20,33 @@ VARINT = rb"(?:[\x00-\xef]|[\xf0-\xff][\x80-\xff]{0,8}[\x00-\x7f])"
 """A regular expression (with ``re.DOTALL``) for one encoded integer."""
 
 
+ONE: Final = [bytes((byte,)) for byte in range(256)]
+"""By their value, the integers that are one byte long, and other bytes."""
+
+TWO: Final = [bytes((number & 0x0F | 0xF0, number >> 4)) for number in range(2048)]
+"""By their value less 240, the integers that are two bytes long."""
+
+BEGINNINGS: Final = [bytes((number & 0x0F | 0xF0, number >> 4 | 0x80)) for number in range(2048)]
+"""By the low 11 bits of their value less 240, the first two bytes of longer ones."""
+
+
 def encode(value: int) -> bytes:
     """Encode ``value``, 0 to 2**64 - 1.
 
     :raises LocalProtocolError: the value is out of range.
     """
-    if 0 <= value < 240:
-        return value.to_bytes(1, "big")
+    if value < 240:
+        if value >= 0:
+            return ONE[value]
+    elif value < 2288:
+        return TWO[value - 240]
+    else:
+        rest = (value - 2288) >> 11
+        if rest < 128:
+            return BEGINNINGS[(value - 240) & 0x7FF] + ONE[rest]
+        rest -= 128
+        if rest < 16384:
+            return BEGINNINGS[(value - 240) & 0x7FF] + ONE[rest & 0x7F | 0x80] + ONE[rest >> 7]
     if not 0 <= value <= UINT64:
         raise LocalProtocolError("encoded integer", value, "0 to 2**64 - 1")
     encoded = bytearray((value & 0x0F | 0xF0,))

@@ -1,0 +1,238 @@
+"""What is stored to updates, by Python that is generated for the columns.
+
+In pure Python a loop over the columns would take longer than the work itself.
+So it is unrolled, as attrs unrolls ``__init__``: one run of statements copies
+what is stored from one age or text to the next. Where these are depends on the
+classes of a record's bytes alone (below 128, below 240, others), of which few
+combinations occur: `_Places` remembers them. A text is as long as it says, so
+the *run* of integers behind it is looked up apart.
+
+Invariant: what is stored can be decoded (`peerproto.wire.runs`, `peerproto.wire.codec`),
+so ends are not checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from peerproto.tables.stored import KEY_AT, record_at, unpack
+from peerproto.wire.codec import INTEGERS, MAX_AGE, Shape
+from peerproto.wire.datatypes import Kind
+from peerproto.wire.layout import Layout
+from peerproto.wire.varint import BEGINNINGS, CLASSES, ONE, TWO, decode, encode, ends
+
+HEADS: Final = [[b"\n" + kind + length for length in ONE[:240]] for kind in (b"\x80", b"\x85")]
+"""By whether updates carry their expiry, then by length: how they begin."""
+
+_MOST_SHAPES: Final = 4096
+
+Write = Callable[
+    [
+        list[tuple[bytes, bytes]],
+        int,
+        bytes,
+        int,
+        Mapping[bytes, bytes],
+        Callable[[bytes], bytes],
+    ],
+    list[bytes],
+]
+"""``write(entries, now, update_id, expire, references, refer)``: updates for keys and what is
+stored for them.
+
+``now`` and the table's ``expire`` are in ms; ``references`` or, for those that are not
+known, ``refer`` tell what refers to a text. Each update is two pieces: its head up to
+the length, and the rest.
+"""
+
+
+class _Places(dict[bytes, tuple[int, ...]]):
+    """By the classes of the bytes from a run on: where each age begins and ends, and the run."""
+
+    def __init__(self, ages: list[int], count: int, start: int) -> None:
+        """``ages`` are those of the ``count`` integers that are ages; the run is at ``start``."""
+        super().__init__()
+        self._ages = ages
+        self._count = count
+        self._start = start
+
+    def __missing__(self, shape: bytes) -> tuple[int, ...]:
+        at = [self._start, *(self._start + end for end in ends(shape, self._count))]
+        edges = [edge for number in self._ages for edge in at[number : number + 2]]
+        if len(self) >= _MOST_SHAPES:
+            self.clear()
+        places = self[shape] = (*edges, at[-1])
+        return places
+
+
+@lru_cache(maxsize=512)
+def writer(layout: Layout, timed: bool, expires: bool) -> Write:
+    """What writes updates of a table.
+
+    ``timed`` is whether they carry their expiry, ``expires`` whether entries have one.
+    """
+    source = _Source(layout, timed, expires)
+    namespace: dict[str, Any] = {
+        "head": HEADS[timed][0][:2],
+        "heads": HEADS[timed],
+        "CLASSES": CLASSES,
+        "MAX_AGE": MAX_AGE,
+        "one": ONE,
+        "two": TWO,
+        "beginnings": BEGINNINGS,
+        "decode": decode,
+        "long_age": _long_age,
+        "encode": encode,
+        "unpack": unpack,
+        **source.places,
+    }
+    exec(compile(source.text(), "<peerproto update writer>", "exec"), namespace)
+    write: Write = namespace["write"]
+    return write
+
+
+_BEGIN = """\
+def write(entries, now, update_id, expire, references, refer):
+    pieces = []
+    for key, stored in entries:
+        came, left = unpack(stored)
+        elapsed = now - came if now > came else 0
+"""
+
+_SKIP_EXPIRED = """\
+        left = (left if left < expire else expire) - elapsed
+        if left <= 0:
+            continue
+"""
+
+_PLACES = """\
+        {names}, = {places}[stored[{base}:].translate(CLASSES)]
+"""
+
+_AGE = """\
+        at = {start}
+        age = stored[at]
+        if age >= 240:
+            width = {width}
+            if width == 2:
+                age += stored[at + 1] << 4
+            elif width == 3:
+                age += (stored[at + 1] << 4) + (stored[at + 2] << 11)
+            elif width == 4:
+                age += (stored[at + 1] << 4) + (stored[at + 2] << 11) + (stored[at + 3] << 18)
+            else:
+                age = long_age(stored, at)
+        age += elapsed
+        if age < 240:
+            {new} = one[age]
+        elif age < 2288:
+            {new} = two[age - 240]
+        else:
+            rest = (age - 2288) >> 11
+            if rest < 128:
+                {new} = beginnings[(age - 240) & 0x7FF] + one[rest]
+            elif rest < 16512:
+                rest -= 128
+                {new} = beginnings[(age - 240) & 0x7FF] + one[rest & 0x7F | 0x80] + one[rest >> 7]
+            else:
+                {new} = encode(age if age < MAX_AGE else MAX_AGE)
+"""
+
+_TEXT = """\
+        at = {start} + 1
+        size = stored[at - 1]
+        if size >= 240:
+            size, at = decode(stored, at - 1)
+        {end} = at + size
+        text = stored[at:{end}]
+        {new} = references.get(text) or refer(text)
+"""
+
+_END = """\
+        made = {made}
+        size = len(made)
+        pieces += (heads[size] if size < 240 else head + encode(size), made)
+    return pieces
+"""
+
+
+class _Source:
+    """Puts the statements together."""
+
+    def __init__(self, layout: Layout, timed: bool, expires: bool) -> None:
+        self.places: dict[str, _Places] = {}
+        """By name, what the statements look up."""
+        self._lines = [_BEGIN]
+        self._made = ["update_id"]
+        if expires:
+            self._lines.append(_SKIP_EXPIRED)
+        if timed:
+            self._made.append('left.to_bytes(4, "big")' if expires else f"{bytes(4)!r}")
+        if not layout.fixed_key_length:
+            self._made += ["one[len(key)]" if layout.key_length <= 240 else "encode(len(key))"]
+            self._made.append("key")
+        self._where = f"{KEY_AT}"
+        base = f"{record_at(layout)}"
+        runs = _runs(layout.codec.shape)
+        for number, (ages, count) in enumerate(runs):
+            last = number == len(runs) - 1
+            end = self._integers(number, base, ages, count, last)
+            if not last:
+                base = f"base{number + 1}"
+                self._lines.append(_TEXT.format(start=end, end=base, new=f"text{number}"))
+                self._put(f"text{number}", end, base)
+        self._made.append(f"stored[{self._where}:]")
+
+    def text(self) -> str:
+        made = f'b"".join(({", ".join(self._made)}))'
+        return "".join(self._lines) + _END.format(made=made)
+
+    def _integers(self, number: int, base: str, ages: list[int], count: int, last: bool) -> str:
+        """Let the ages of a run grow: where the run ends, unless it is the last one."""
+        if not ages and (last or not count):
+            return base
+        names = [f"{edge}{number}_{age}" for age in ages for edge in ("start", "end")]
+        names.append(f"end{number}")
+        name = f"places{number}"
+        # The first run is always at the same place: it is added once, not each time.
+        first = base.isdigit()
+        self.places[name] = _Places(ages, count, int(base) if first else 0)
+        self._lines.append(_PLACES.format(names=", ".join(names), places=name, base=base))
+        from_base = "" if first else f"{base} + "
+        for age in ages:
+            start, end, new = (f"{what}{number}_{age}" for what in ("start", "end", "new"))
+            width = f"{end} - {start}"
+            start, end = from_base + start, from_base + end
+            self._lines.append(_AGE.format(start=start, width=width, new=new))
+            self._put(new, base if age == 0 else start, end)
+        return f"{from_base}end{number}"
+
+    def _put(self, new: str, start: str, end: str) -> None:
+        """Copy up to ``start``, if there is anything, and put ``new`` in place of what follows."""
+        if start != self._where:
+            self._made.append(f"stored[{self._where}:{start}]")
+        self._made.append(new)
+        self._where = end
+
+
+def _runs(shape: Shape) -> list[tuple[list[int], int]]:
+    """Before, between and after texts: which integers are ages, and how many there are."""
+    runs: list[tuple[list[int], int]] = [([], 0)]
+    for kind, elements in shape:
+        for _ in range(elements or 1):
+            ages, count = runs[-1]
+            if kind is Kind.DICTIONARY:
+                runs.append(([], 0))
+                continue
+            if kind is Kind.FREQUENCY:
+                ages.append(count)
+            runs[-1] = ages, count + INTEGERS.get(kind, 1)
+    return runs
+
+
+def _long_age(stored: bytes, at: int) -> int:
+    """An age that may be too long: another thread of HAProxy's has just begun that period."""
+    age = decode(stored, at)[0] & 0xFFFFFFFF
+    return 0 if age > MAX_AGE else age
