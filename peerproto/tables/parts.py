@@ -32,7 +32,8 @@ _ADDRESS: Final = 4
 """Length of keys whose part is told by their last two bytes: IPv4 addresses and integers.
 
 Both of them, since addresses are often cut to networks of 24 bits. Other keys
-go by their hash, which costs more to ask for.
+go by their hash, which costs more to ask for: by high bits, since a dict places
+its keys by the low ones, which are to differ within a part.
 """
 
 
@@ -47,7 +48,7 @@ class Parts:
         self._new_in_a_row = 0
 
     def _place(self, key: bytes) -> int:
-        return key[3] ^ key[2] if self._by_bytes else hash(key) & 0xFF
+        return key[3] ^ key[2] if self._by_bytes else hash(key) >> 40 & 0xFF
 
     def of(self, key: bytes) -> dict[bytes, bytes]:
         """The dict in which a key is, if it is in any."""
@@ -105,7 +106,7 @@ class Parts:
         if self._by_bytes:
             new = [key for key in keys if key not in dicts[key[3] ^ key[2]]]
         else:
-            new = [key for key in keys if key not in dicts[hash(key) & 0xFF]]
+            new = [key for key in keys if key not in dicts[hash(key) >> 40 & 0xFF]]
         if len(new) > 1:
             new = list(dict.fromkeys(new))
         self._store(keys, values)
@@ -119,7 +120,7 @@ class Parts:
                 dicts[key[3] ^ key[2]][key] = value
         else:
             for key, value in zip(keys, values):
-                dicts[hash(key) & 0xFF][key] = value
+                dicts[hash(key) >> 40 & 0xFF][key] = value
 
     def pop(self, key: bytes) -> Optional[bytes]:
         """Remove a key: what was stored for it, if anything."""

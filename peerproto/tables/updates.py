@@ -140,7 +140,7 @@ class UpdateWriter:
             size += len(length) + len(key)
         for step in self._steps:
             if step >= 0:
-                for _ in range(step):
+                for _integer in range(step):
                     at += 1
                     if stored[at - 1] >= 240:
                         while stored[at] >= 128:

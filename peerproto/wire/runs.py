@@ -178,7 +178,7 @@ class RunReader:
         values = self.values
         texts = self._texts
         position = start
-        for _ in range(most):
+        for _update in range(most):  # typed, which mypyc does not have `_`
             if position + 3 > size or data[position] != _CLASS:
                 break
             kind = data[position + 1]
@@ -261,7 +261,7 @@ class RunReader:
 
     def _after_integers(self, data: bytes, at: int, end: int, count: int) -> int:
         """Where ``count`` encoded integers end; -1 if they do not before ``end``."""
-        for _ in range(count):
+        for _integer in range(count):
             if at >= end:
                 return -1
             if data[at] >= 240:
