@@ -13,11 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-from bench.growth import SIZES, Cost, middle, plot
+from bench.growth import KEEPS_MEMORY, SIZES, Cost, middle, plot
 from bench.live import CHANGES, PEERS, live
 from bench.measure import MEASUREMENTS
 from bench.rivals import COMPILED_TREE, KINDS, ROOT, Learnt, lessons, python_path
@@ -42,6 +42,7 @@ ALONE = (
     ("learn", "bytes_per_entry", "resident memory of what was learnt", "bytes"),
     ("limits", "dict_per_second", "limit: storing ready keys and values in a dict", "entries/s"),
     ("limits", "loopback_per_second", "limit: reading the bytes from loopback TCP", "entries/s"),
+    ("limits", "pages_per_second", "limit: getting the memory from the kernel", "entries/s"),
 )
 
 PLOT = ROOT / "doc" / "growth.svg"
@@ -54,7 +55,9 @@ COMPARED: tuple[tuple[str, str, Callable[[Learnt], float], str], ...] = (
 )
 
 
-def apart(kind: str, module: str, *words: object) -> dict[str, float]:
+def apart(
+    kind: str, module: str, *words: object, environment: Mapping[str, str] = {}
+) -> dict[str, float]:
     """One measurement in a process of its own: what it prints."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, words)],
@@ -62,7 +65,7 @@ def apart(kind: str, module: str, *words: object) -> dict[str, float]:
         check=True,
         timeout=600,
         cwd=COMPILED_TREE if kind == "compiled" else ROOT,
-        env={**os.environ, "PYTHONPATH": python_path(kind)},
+        env={**os.environ, "PYTHONPATH": python_path(kind), **environment},
     )
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -146,8 +149,8 @@ def print_growth(rounds: int) -> None:
             for size in sizes:
                 for kind in KINDS[1:]:
                     print(f"round {number + 1} of {rounds}: {size} {what}", file=sys.stderr)
-                    found = Cost(**apart(kind, "bench.growth", what, size))
-                    taken.setdefault((kind, what, size), []).append(found)
+                    found = apart(kind, "bench.growth", what, size, environment=KEEPS_MEMORY)
+                    taken.setdefault((kind, what, size), []).append(Cost(**found))
     costs = {key: middle(found) for key, found in taken.items()}
     plot(costs, PLOT)
     print("| us an entry | pure: learn | teach | compiled: learn | teach | a dict alone |")

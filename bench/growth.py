@@ -1,7 +1,9 @@
 """What an entry costs as entries, tables and peers become more: ``python -m bench.growth``.
 
 A session alone learns from memory and teaches to a sink. What is plotted is the cost
-of one entry, which is to stay the same.
+of one entry, which is to stay the same. The process has had all the memory before: what
+the kernel takes for new pages has nothing to do with how many entries there are, and is
+measured apart (`bench.measure`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import attrs
 from twisted.internet.task import Clock
 
 from bench.lesson import TABLE, lesson
-from bench.measure import READ
+from bench.measure import READ, storing
 from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
 from peerproto.peering.protocol import SLICE
@@ -40,6 +42,15 @@ _ALL: Final = 500_000
 
 _POOL: Final = 4096
 
+KEEPS_MEMORY: Final = {
+    "MALLOC_TRIM_THRESHOLD_": f"{1 << 36}",
+    "MALLOC_MMAP_THRESHOLD_": f"{1 << 25}",
+}
+"""Environment in which the C library (glibc) gives next to no memory back to the kernel."""
+
+_BLOCK: Final = 440
+_ARENA: Final = 1 << 20
+
 
 @attrs.frozen
 class Cost:
@@ -48,7 +59,7 @@ class Cost:
     learn: float
     teach: float
     limit: float
-    """Storing ready keys and values in a dict, and nothing else."""
+    """Storing ready keys and values in a dict, in the same order, and nothing else."""
 
 
 def reads(entries: int, table: int, first: int = 0) -> Iterator[bytes]:
@@ -68,6 +79,18 @@ def reads(entries: int, table: int, first: int = 0) -> Iterator[bytes]:
             yield b"".join(gathered)
             gathered, size = [], 0
     yield b"".join(gathered)
+
+
+def have(size: int) -> list[bytes]:
+    """Have had so many bytes of memory for small objects, and as many for large ones.
+
+    Of the small ones Python gives back arenas that are free as a whole: the result
+    keeps a little of each.
+    """
+    large = [bytearray(_ARENA) for _ in range(size // _ARENA)]
+    small = [bytes(_BLOCK) for _ in range(size // _BLOCK)]
+    del large
+    return small[:: _ARENA // _BLOCK // 2]
 
 
 def cost(entries: int, tables: int, peers: int, nodes: list[Node]) -> Cost:
@@ -102,11 +125,7 @@ def cost(entries: int, tables: int, peers: int, nodes: list[Node]) -> Cost:
         pupils = [session for session in pupils if session.wants_to_send]
     taught = time.perf_counter() - began
     assert all(session.peer.counters.tx_updates == count for session in sessions)
-    ready = [pair for table in node.tables.values() for pair in table.scan()]
-    began = time.perf_counter()
-    dict(ready)
-    stored = time.perf_counter() - began
-    return Cost(1e6 * learnt / count, 1e6 * taught / count / peers, 1e6 * stored / count)
+    return Cost(1e6 * learnt / count, 1e6 * taught / count / peers, 1e6 * storing(count) / count)
 
 
 def measured(what: str, size: int) -> Cost:
@@ -116,8 +135,11 @@ def measured(what: str, size: int) -> Cost:
         entries //= 5
     tables = size if what == "tables" else 1
     peers = size if what == "peers" else 1
+    times = max(1, 200_000 // entries)
     nodes: list[Node] = []
-    costs = [cost(entries, tables, peers, nodes) for _ in range(max(1, 200_000 // entries))]
+    pinned = have(entries * times * 300)
+    costs = [cost(entries, tables, peers, nodes) for _ in range(times)]
+    del pinned
     return middle(costs)
 
 

@@ -26,7 +26,7 @@ _UPDATES_AT_ONCE = 200
 _SERVERS = [f"web{number:02}" for number in range(40)]
 
 
-def _scattered(number: int) -> int:
+def scattered(number: int) -> int:
     """A number of 32 bits for each, in no order: visitors come from everywhere."""
     return number * 0x9E3779B1 & 0xFFFFFFFF
 
@@ -35,13 +35,13 @@ def _rates(number: int, chance: random.Random, _: SendingDictionary) -> tuple[by
     counters = (chance.randrange(4), chance.randrange(300), chance.randrange(300))
     rate = (chance.randrange(20_000), chance.randrange(100), chance.randrange(100))
     values = b"".join(map(varint.encode, counters + rate))
-    return _scattered(number).to_bytes(4, "big"), values
+    return scattered(number).to_bytes(4, "big"), values
 
 
 def _mixed(number: int, chance: random.Random, cache: SendingDictionary) -> tuple[bytes, bytes]:
     server = chance.choice(_SERVERS).encode()
     rates = [varint.encode(chance.randrange(most)) for _ in range(2) for most in (20_000, 100, 100)]
-    return b"visitor-%08x" % _scattered(number), cache.write(server) + b"".join(rates)
+    return b"visitor-%08x" % scattered(number), cache.write(server) + b"".join(rates)
 
 
 _ENTRIES = {"rates": _rates, "mixed": _mixed}
