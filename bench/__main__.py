@@ -35,6 +35,8 @@ ALONE = (
     ("hostile", "switches", "another table for each update, for a byte of input", "ns"),
     ("teach", "per_second", "taught by a session, to a sink", "entries/s"),
     ("teach", "longest_slice_ms", "longest slice of that lesson", "ms"),
+    ("give", "one_us", "a change of ours, for each of 50 peers with 4 tables", "us"),
+    ("give", "hundred_us", "100 changes of ours in one turn, for each of them", "us"),
     ("pauses", "learn_ms", "longest read of a lesson", "ms"),
     ("pauses", "convert_ms", "longest slice of a new declaration", "ms"),
     ("pauses", "expire_ms", "longest slice of expiry", "ms"),

@@ -36,6 +36,9 @@ OTHER = Declaration.parse(
 _AT_ONCE = 2800
 """Entries that come in one read."""
 
+_PEERS = 50
+_TABLES = 4
+
 _MEMORY = 160
 """Bytes that an entry takes, or a little less."""
 
@@ -173,6 +176,31 @@ def teach(entries: int) -> dict[str, float]:
     }
 
 
+def give(_: int) -> dict[str, float]:
+    """Changes of ours, to each of `_PEERS` peers that share `_TABLES` tables."""
+    declarations = [attrs.evolve(TABLE, name=f"table{number}") for number in range(_TABLES)]
+    node = Node("us", Resync(Clock()), declarations)
+    sessions = [Session(node, Peer(f"peer{number}"), 1, 0) for number in range(_PEERS)]
+    table = node.tables["table0"]
+
+    def given(changes: int, turns: int) -> float:
+        """Microseconds for a peer and a turn with so many changes."""
+        seconds = 0.0
+        for turn in range(turns):
+            for number in range(changes):
+                table.set((turn * changes + number).to_bytes(4, "big"), {"gpc0": turn}, turn)
+            began = time.perf_counter()
+            for session in sessions:
+                while session.wants_to_send:
+                    session.pull(SLICE, turn)
+            seconds += time.perf_counter() - began
+        sent = {session.peer.counters.tx_updates for session in sessions}
+        assert len(sent) == 1, sent
+        return seconds / turns / len(sessions) * 1e6
+
+    return {"one_us": given(1, 200), "hundred_us": given(100, 20)}
+
+
 def pauses(entries: int) -> dict[str, float]:
     """The longest single steps: what the reactor has to wait for."""
     learning, converting, expiring, clearing = Turns(), Turns(), Turns(), Turns()
@@ -244,6 +272,7 @@ MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     "observe": observe,
     "hostile": hostile,
     "teach": teach,
+    "give": give,
     "pauses": pauses,
     "limits": limits,
 }

@@ -11,24 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-import attrs
-
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.lesson import lesson_of
+from peerproto.tables.live import LiveUpdates, live_of
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
-from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.dictionary import SendingDictionary
-
-
-@attrs.frozen
-class _Announced:
-    """What a table was announced as."""
-
-    declaration: Declaration
-    definition: bytes
-    """The message."""
-    writer: UpdateWriter
 
 
 class Sender:
@@ -41,10 +29,12 @@ class Sender:
         """Entries in the current lesson so far."""
         self._timed = timed
         self._dictionary = SendingDictionary()
-        self._announced: dict[int, _Announced] = {}
-        """By our ids of the tables."""
-        self._current: Optional[_Announced] = None
+        self._definitions: dict[int, tuple[Declaration, bytes]] = {}
+        """By our ids of the tables: the declaration that was announced last, and how."""
+        self._current: Optional[Declaration] = None
         """What the next update belongs to, for the peer."""
+        self._live: dict[int, LiveUpdates] = {}
+        """By our ids of the tables, for those with texts."""
 
     def changes(
         self, local_id: int, table: StickTable, sent: int, room: int
@@ -54,24 +44,16 @@ class Sender:
         Returns with them the number of the latest change that is behind us now, and
         how many updates that took.
         """
-        count = 0
-        now = table.origin + self.now
-        writer: Optional[UpdateWriter] = None
-        for number, key in table.log.after(sent):
-            sent = number
-            stored = table.stored(key)
-            if stored is None:
-                continue
-            if writer is None:
-                definition, writer = self._announce(local_id, table.declaration)
-                writer.add(definition)
-            update_id = (number & ID_MASK).to_bytes(4, "big")
-            count += writer.write([(key, stored)], now, update_id)
-            if writer.size >= room:
-                break
+        if table.layout.codec.has_texts:
+            updates = self._live.get(local_id)
+            if updates is None:
+                updates = self._live[local_id] = LiveUpdates(self._timed, self._dictionary)
         else:
-            sent = table.log.head
-        return b"" if writer is None else writer.take(), sent, count
+            updates = live_of(table, self._timed)
+        live = updates.after(table, sent, room, self.now)
+        if not live.count:
+            return b"", live.sent, 0
+        return self._announce(local_id, table.declaration) + live.data, live.sent, live.count
 
     def lesson(self, tables: list[tuple[int, StickTable]]) -> Iterator[bytes]:
         """Every entry of the tables, given with our ids of them, a chunk at a time.
@@ -83,23 +65,20 @@ class Sender:
         origins = [table.log.head for _, table in tables]
         for (local_id, table), origin in zip(tables, origins):
             update_id = (origin & ID_MASK).to_bytes(4, "big")
-            yield self._announce(local_id, table.declaration)[0]
+            yield self._announce(local_id, table.declaration)
             for chunk in lesson_of(
                 table, self._timed, update_id, self._dictionary, lambda: self.now
             ):
                 self.taught += chunk.count
-                yield self._announce(local_id, chunk.declaration)[0] + chunk.data
+                yield self._announce(local_id, chunk.declaration) + chunk.data
 
-    def _announce(self, local_id: int, declaration: Declaration) -> tuple[bytes, UpdateWriter]:
-        """The table's definition, empty if the updates so far were of it; what writes more."""
-        announced = self._announced.get(local_id)
-        if announced is None or announced.declaration is not declaration:
+    def _announce(self, local_id: int, declaration: Declaration) -> bytes:
+        """A table's definition; empty if the updates so far were of it."""
+        if declaration is self._current:
+            return b""
+        self._current = declaration
+        announced, definition = self._definitions.get(local_id, (None, b""))
+        if announced is not declaration:
             definition = declaration.definition(local_id).encode()
-            writer = UpdateWriter(
-                declaration.layout, declaration.expire, self._dictionary, self._timed
-            )
-            announced = self._announced[local_id] = _Announced(declaration, definition, writer)
-        elif announced is self._current:
-            return b"", announced.writer
-        self._current = announced
-        return announced.definition, announced.writer
+            self._definitions[local_id] = declaration, definition
+        return definition

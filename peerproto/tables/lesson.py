@@ -119,7 +119,7 @@ def lesson_of(
 
     ``clock`` tells the time in ms.
     """
-    if len(table.layout.codec.integers) > 1:
+    if table.layout.codec.has_texts:
         alone = TableLesson(table, timed, update_id, table.sweep(), dictionary)
         return _chunks(alone, 0, alone.after, clock)
     lesson = table.lessons.get((timed, update_id))

@@ -28,6 +28,7 @@ from peerproto.wire.layout import Layout
 
 if TYPE_CHECKING:
     from peerproto.tables.lesson import TableLesson
+    from peerproto.tables.live import LiveUpdates
 
 SLICE: Final = 4096
 """Entries that are expired or discarded at once: a few ms."""
@@ -76,6 +77,8 @@ class StickTable:
         self._waited: list[Sequence[bytes]] = []
         self.lessons: WeakValueDictionary[tuple[bool, bytes], TableLesson] = WeakValueDictionary()
         """Those under way that others can join (`peerproto.tables.lesson`)."""
+        self.live: dict[bool, LiveUpdates] = {}
+        """What writes changes for all peers, by whether with expiry (`peerproto.tables.live`)."""
 
     @property
     def name(self) -> str:

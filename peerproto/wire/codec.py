@@ -43,7 +43,8 @@ class EntryCodec:
         self.integers = _integers(shape)
         """How many encoded integers stand before, between and after dictionary values."""
         self._runs = [_pattern(count) for count in self.integers]
-        self._has_dictionary = len(self.integers) > 1
+        self.has_texts = len(self.integers) > 1
+        """Whether there are dictionary values."""
         self.decode: Callable[..., Values] = _generate_decode(shape)
         """``decode(data, offset, elapsed=0)``: the values of the record at ``offset``,
         with ages that have grown by ``elapsed`` ms."""
@@ -77,7 +78,7 @@ class EntryCodec:
         :raises MalformedMessage: the message ends inside of a value, an integer
             is too long, or a dictionary reference means nothing.
         """
-        if not self._has_dictionary:
+        if not self.has_texts:
             match = self._runs[0].match(message, offset)
             if match is None:
                 raise self._malformed(message, offset)
