@@ -37,15 +37,13 @@ from peerproto.peering.node import Node
 from peerproto.peering.peer import Peer
 from peerproto.peering.resync import Resync
 from peerproto.sharedtable import SharedStickTable
-from peerproto.tables.batch import Batch, Cause
+from peerproto.tables.batch import Batch
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.reception import disagreement
+from peerproto.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from peerproto.peering.tls import Credentials
-
-EXPIRY_INTERVAL: Final = 0.2
-"""Seconds between two looks for expired entries. What is read is never expired."""
 
 QUEUE_TIMEOUT: Final = 0.1
 """Seconds in which an old process still accepts what waits in its queue, to close it."""
@@ -105,11 +103,11 @@ class StickTableService(Service):
         self._stopping = False
         self._port: Optional[IListeningPort] = None
         self._flushing: Optional[IDelayedCall] = None
-        self._expiring: Optional[IDelayedCall] = None
         self.resync = Resync(self._clock, self._chance)
         self.node = Node(
             localpeer, self.resync, tables, learn_tables, limits, self._tell, self._wake
         )
+        self._upkeep = Upkeep(self.node, self._clock)
         self.node.credentials = credentials
         self.node.peers[localpeer] = Peer(localpeer, local=True)
         self._endpoints: dict[str, ClientEndpoint] = {}
@@ -229,7 +227,7 @@ class StickTableService(Service):
         self._listen()
         super().startService()
         self.resync.start(self._expect_old)
-        self._expire()
+        self._upkeep.start()
         for name, endpoint in self._endpoints.items():
             self._call(self.node.peers[name], self._client(endpoint))
 
@@ -237,10 +235,10 @@ class StickTableService(Service):
         """Close all sessions and the port; fires when they are closed."""
         super().stopService()
         self.resync.stop()
-        for call in (self._flushing, self._expiring):
-            if call is not None and call.active():
-                call.cancel()
-        self._flushing = self._expiring = None
+        self._upkeep.stop()
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
         closing = [self._stop_listening(), *self._hang_up("this node stops")]
         return gatherResults(closing, consumeErrors=True)
 
@@ -362,25 +360,3 @@ class StickTableService(Service):
         for peer in list(self.node.peers.values()):
             if peer.connection is not None:
                 peer.connection.flush_safely()
-
-    def _expire(self) -> None:
-        """Remove what has expired and what was cleared, convert the rest, a slice at a time."""
-        now = self.now()
-        more = bool(self.node.removed)
-        for table in self.node.removed[:1]:
-            table.discard()
-            if not table.discarding:
-                self.node.removed.remove(table)
-        for table in list(self.node.tables.values()):
-            if table.discarding:
-                self.node.changed(table, table.discard(), Cause.CLEARED, now)
-                more = more or table.discarding
-            if table.converting:
-                table.convert()
-                more = more or table.converting
-            due = table.next_due()
-            if due is not None and due <= now:
-                self.node.changed(table, table.expire(now), Cause.EXPIRED, now)
-                due = table.next_due()
-                more = more or (due is not None and due <= now)
-        self._expiring = self._clock.callLater(0 if more else EXPIRY_INTERVAL, self._expire)

@@ -86,7 +86,8 @@ class Node:
         if table is not None:
             self.tables_version += 1
             table.clear()
-            self.removed.append(table)
+            if table.discarding:
+                self.removed.append(table)
 
     def table_for(self, definition: Definition, peer: Peer) -> Optional[StickTable]:
         """The table that a peer's updates belong to after this definition.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from peerproto.tables.lesson import TableLesson
     from peerproto.tables.live import LiveUpdates
 
-SLICE: Final = 4096
+SLICE: Final = 2048
 """Entries that are expired or discarded at once: a few ms."""
 
 
@@ -301,7 +301,7 @@ class StickTable:
         """Whether `convert` has something left to do."""
         return len(self._generations) > 0
 
-    def convert(self, limit: int = SLICE // 4) -> None:
+    def convert(self, limit: int = SLICE // 2) -> None:
         """Rewrite about ``limit`` entries that were stored under earlier declarations."""
         looked_at = 0
         for key, _ in islice(self._unconverted, limit):
