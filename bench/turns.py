@@ -80,6 +80,9 @@ def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:
         result["declare anew"] = subject.turns()
         assert "gpt0=0" in subject.ask(f"show table {TABLE.name} data.gpt0 eq 0")
         subject.turns()
+        subject.ask(f"clear table {TABLE.name} data.gpc0 lt 2")
+        result["clear by value"] = subject.turns()
+        assert 0 < subject.used() < entries
         subject.ask(f"clear table {TABLE.name}")
         time.sleep(3)  # what was cleared is given back in slices
         result["clear"] = subject.turns()

@@ -62,10 +62,15 @@ class SharedStickTable:
 
     def __iter__(self) -> Iterator[Entry]:
         """All entries, in no order. The table may change meanwhile."""
+        return (entry for entry in self.scan() if entry is not None)
+
+    def scan(self) -> Iterator[Optional[Entry]]:
+        """The same, and ``None`` for each that has expired and was not removed yet.
+
+        So each step is short, and whoever has other things to do can stop between any two.
+        """
         for raw_key, stored in self._table.scan():
-            entry = self._table.entry(raw_key, stored, self._now())
-            if entry is not None:
-                yield entry
+            yield self._table.entry(raw_key, stored, self._now())
 
     def get(self, key: Key) -> Optional[Entry]:
         """The entry of this key, or ``None``.

@@ -145,6 +145,29 @@ class TableCommandTests(RuntimeTestCase):
         self.assertEqual(self.keys("show table ids"), [])
         self.assertRegex(self.ask("help clear"), r"clear table .*here only")
 
+    def test_clear_by_value_in_steps(self) -> None:
+        """However many entries have a value: they are removed as they are found."""
+        table = self.service.table("rates")
+        for number in range(1000):
+            table.set(f"192.0.{number // 250}.{number % 250}", gpc0=1)
+        answer = self.commands.answer(["clear", "table", "rates", "data.gpc0", "eq", "1"])
+        for _ in range(600):
+            next(answer)
+        self.assertEqual(len(table), 500)
+        self.assertEqual("".join(answer), "")
+        self.assertEqual(len(table), 0)
+
+    def test_many_expired(self) -> None:
+        """Entries that have expired are neither shown nor gone through in one step."""
+        table = self.service.table("rates")
+        for number in range(10):
+            table.set(f"192.0.2.{number}", gpc0=1)
+        self.clock.advance(601)
+        self.assertEqual((list(table.scan()), list(table)), ([None] * 10, []))
+        head, *entries = self.commands.answer(["show", "table", "rates"])
+        self.assertIn("used:10", head)
+        self.assertEqual(entries, [""] * 10)
+
     def test_wrong_commands(self) -> None:
         """What is wrong is said, with how it is right; nothing changes."""
         for line, words in (

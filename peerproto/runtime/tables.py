@@ -27,6 +27,9 @@ _OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {
     "gt": operator.gt,
 }
 
+_CLEARED_AT_ONCE: Final = 250
+"""Entries of some values that are removed, and told to observers, at once."""
+
 _FILTERS = "[key <key> | data.<type> <operator> <value>]..."
 
 
@@ -84,11 +87,12 @@ class _Selection:
         """The entries; ``None`` for each that was looked at and is not meant."""
         if self.raw_key is not None:
             found = self.table.get_raw(self.raw_key)
-            candidates = iter(() if found is None else (found,))
+            candidates: Iterator[Optional[Entry]] = iter((found,))
         else:
-            candidates = iter(self.table)
+            candidates = self.table.scan()
         for entry in candidates:
-            yield entry if all(one(entry) for one in self.filters) else None
+            meant = entry is not None and all(one(entry) for one in self.filters)
+            yield entry if meant else None
 
 
 class _TableCommands:
@@ -134,10 +138,13 @@ class _TableCommands:
         if selection.everything:
             selection.table.clear()
             return
-        doomed = []
+        doomed: list[bytes] = []
         for entry in selection:
             if entry is not None:
                 doomed.append(entry.raw_key)
+            if len(doomed) >= _CLEARED_AT_ONCE:
+                selection.table.remove_raw(doomed)
+                doomed = []
             yield ""
         selection.table.remove_raw(doomed)
 
