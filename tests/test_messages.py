@@ -8,11 +8,10 @@ from peerproto.wire import varint
 from peerproto.wire.datatypes import BY_NAME, DATA_TYPES, Frequency
 from peerproto.wire.dictionary import ReceivingDictionary, SendingDictionary
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
-from peerproto.wire.frames import STICK_TABLE, Frame, FrameBuffer
+from peerproto.wire.frames import DEFINITION, STICK_TABLE, Frame, FrameBuffer
 from peerproto.wire.keys import KeyType
 from peerproto.wire.layout import Column, Layout, column
 from peerproto.wire.messages import (
-    DEFINITION,
     UPDATES,
     Ack,
     Control,

@@ -20,10 +20,13 @@ from typing import Any, Final
 from peerproto.tables.stored import KEY_AT, record_at, unpack
 from peerproto.wire.codec import INTEGERS, MAX_AGE, Shape
 from peerproto.wire.datatypes import Kind
+from peerproto.wire.frames import STICK_TABLE, TIMED_UPDATE, UPDATE
 from peerproto.wire.layout import Layout
 from peerproto.wire.varint import BEGINNINGS, CLASSES, ONE, TWO, decode, encode, ends
 
-HEADS: Final = [[b"\n" + kind + length for length in ONE[:240]] for kind in (b"\x80", b"\x85")]
+HEADS: Final = [
+    [bytes((STICK_TABLE, kind)) + length for length in ONE[:240]] for kind in (UPDATE, TIMED_UPDATE)
+]
 """By whether updates carry their expiry, then by length: how they begin."""
 
 _MOST_SHAPES: Final = 4096

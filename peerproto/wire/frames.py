@@ -19,6 +19,16 @@ CONTROL: Final = 0
 ERROR: Final = 1
 STICK_TABLE: Final = 10
 RESERVED: Final = 255
+"""Classes of messages."""
+
+UPDATE: Final = 0x80
+INCREMENTAL_UPDATE: Final = 0x81
+DEFINITION: Final = 0x82
+SWITCH: Final = 0x83
+ACK: Final = 0x84
+TIMED_UPDATE: Final = 0x85
+INCREMENTAL_TIMED_UPDATE: Final = 0x86
+"""Types of messages about stick tables."""
 
 
 class Frame(NamedTuple):

@@ -16,17 +16,21 @@ from peerproto.wire import keys, varint
 from peerproto.wire.datatypes import DATA_TYPES, Kind
 from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
-from peerproto.wire.frames import CONTROL, ERROR, STICK_TABLE, Frame
+from peerproto.wire.frames import (
+    ACK,
+    CONTROL,
+    DEFINITION,
+    ERROR,
+    INCREMENTAL_TIMED_UPDATE,
+    INCREMENTAL_UPDATE,
+    STICK_TABLE,
+    SWITCH,
+    TIMED_UPDATE,
+    UPDATE,
+    Frame,
+)
 from peerproto.wire.keys import KeyType
 from peerproto.wire.layout import KNOWN_BITS, Column, Layout
-
-UPDATE: Final = 0x80
-INCREMENTAL_UPDATE: Final = 0x81
-DEFINITION: Final = 0x82
-SWITCH: Final = 0x83
-ACK: Final = 0x84
-TIMED_UPDATE: Final = 0x85
-INCREMENTAL_TIMED_UPDATE: Final = 0x86
 
 _UPDATE_TYPES: Final = {
     (True, False): UPDATE,

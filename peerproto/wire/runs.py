@@ -28,6 +28,13 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
+from peerproto.wire.frames import (
+    INCREMENTAL_TIMED_UPDATE,
+    INCREMENTAL_UPDATE,
+    STICK_TABLE,
+    TIMED_UPDATE,
+    UPDATE,
+)
 from peerproto.wire.varint import VARINT
 
 COMPILED: Final = not __file__.endswith(".py")
@@ -36,13 +43,8 @@ COMPILED: Final = not __file__.endswith(".py")
 _NO_LIFE: Final = b"\x00\xff\xff\xff\xff"
 """A byte without meaning, and the life of what came without one: the table's own is shorter."""
 
-_CLASS: Final = 10
-_UPDATE: Final = 0x80
-_INCREMENTAL: Final = 0x81
-_TIMED: Final = 0x85
-_INCREMENTAL_TIMED: Final = 0x86
-_EXPLICIT: Final = b"\n\x85"
-_SEPARATOR: Final = b"\n\x86"
+_EXPLICIT: Final = bytes((STICK_TABLE, TIMED_UPDATE))
+_SEPARATOR: Final = bytes((STICK_TABLE, INCREMENTAL_TIMED_UPDATE))
 
 _CLASSES: Final = bytes(
     0 if byte == 0 else 1 if byte < 128 else 2 if byte < 240 else 3 for byte in range(256)
@@ -179,7 +181,7 @@ class RunReader:
         texts = self._texts
         position = start
         for _update in range(most):  # typed, which mypyc does not have `_`
-            if position + 3 > size or data[position] != _CLASS:
+            if position + 3 > size or data[position] != STICK_TABLE:
                 break
             kind = data[position + 1]
             length = data[position + 2]
@@ -187,9 +189,9 @@ class RunReader:
             end = at + length
             if length >= 240 or end > size:
                 break
-            explicit = kind in (_UPDATE, _TIMED)
-            timed = kind in (_TIMED, _INCREMENTAL_TIMED)
-            if not (explicit or timed or kind == _INCREMENTAL):
+            explicit = kind in (UPDATE, TIMED_UPDATE)
+            timed = kind in (TIMED_UPDATE, INCREMENTAL_TIMED_UPDATE)
+            if not (explicit or timed or kind == INCREMENTAL_UPDATE):
                 break
             if explicit:
                 at += 4
