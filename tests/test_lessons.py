@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -75,9 +76,10 @@ class SharedLessonTests(SynchronousTestCase):
     def test_written_once(self) -> None:
         """From where a pupil joins in, it gets what the others get; the rest comes in the end."""
         table = table_of()
-        one, other = Pupil(table), Pupil(table)
+        one = Pupil(table)
         one.draw()
         one.draw()
+        other = Pupil(table)
         other.draw_all()
         one.draw_all()
         definition, _, *rest = one.drawn
@@ -106,7 +108,7 @@ class SharedLessonTests(SynchronousTestCase):
         st.lists(st.tuples(st.sampled_from("012012cnr"), st.integers(0, ENTRIES - 1)), max_size=60)
     )
     def test_changes_meanwhile(self, steps: list[tuple[str, int]]) -> None:
-        """What a pupil gets of an entry is what it was when the pupil began, or later."""
+        """What a pupil gets of an entry is what it was when the pupil asked, or later."""
         table = table_of("gpc0")
         pupils: dict[str, Pupil] = {}
         known: dict[str, dict[bytes, bytes]] = {}
@@ -121,11 +123,10 @@ class SharedLessonTests(SynchronousTestCase):
                 one = key(number if what == "c" else new)
                 table.store([(one, 3_600_000, bytes((time,)))], 0)
                 removed.discard(one)
+            elif what not in pupils:
+                pupils[what] = Pupil(table)
+                known[what] = {one: stored[-1:] for one, stored in table.scan()}
             else:
-                if what not in pupils:
-                    pupils[what] = Pupil(table)
-                    pupils[what].draw()
-                    known[what] = {one: stored[-1:] for one, stored in table.scan()}
                 pupils[what].draw()
         for name, pupil in pupils.items():
             pupil.draw_all()
@@ -133,6 +134,61 @@ class SharedLessonTests(SynchronousTestCase):
             for one, record in known[name].items():
                 if one not in removed:
                     self.assertGreaterEqual(latest[one], record)
+
+    def test_asked_before(self) -> None:
+        """All that asked before a lesson began get the same, whoever is first, in each table."""
+        table, more = table_of(), StickTable(attrs.evolve(table_of().declaration, name="more"))
+        more.store([(key(number), 3_600_000, bytes(4)) for number in range(ENTRIES)], 0)
+        pupils = [Pupil(table, more) for _ in range(2 * KEPT)]
+        while pupils[0].draw():
+            for pupil in pupils[1:]:
+                pupil.draw()
+        for pupil in pupils:
+            self.assertFalse(pupil.draw())
+            self.assertEqual(len(pupil.drawn), len(pupils[0].drawn))
+            for one, other in zip(pupil.drawn, pupils[0].drawn):
+                self.assertEqual(one, other)
+
+    def test_comes_late(self) -> None:
+        """Who asked before a lesson began, and comes to it late, gets each entry once."""
+        table = table_of(entries=KEPT * CHUNK // 20 + 20_000)
+        fast, late = Pupil(table), Pupil(table)
+        for _ in range(KEPT + 10):
+            fast.draw()
+        late.draw_all()
+        self.assertEqual(sorted(late.came()), [("t", key(one)) for one in range(table.used)])
+        self.assertIn(late.drawn[1], fast.drawn)
+
+    def test_comes_after_the_end(self) -> None:
+        """What was new when a pupil asked comes, though others have ended the lesson meanwhile."""
+        table = table_of()
+        fast, slow = Pupil(table), Pupil(table)
+        for pupil in (fast, slow):
+            pupil.draw()
+            pupil.draw()
+        new = key(0x1111)  # in the part of a table that is read first
+        table.store([(new, 3_600_000, bytes(4))], 0)
+        late = Pupil(table)
+        fast.draw_all()
+        late.draw_all()
+        self.assertEqual(sorted(late.came()), [*ALL, ("t", new)])
+        self.assertIn(late.drawn[1], fast.drawn)
+
+    def test_comes_too_late(self) -> None:
+        """Chunks of a second ago are for nobody; whoever comes then has a new lesson to share."""
+        table = table_of()
+        fast, slow, late = Pupil(table), Pupil(table), Pupil(table)
+        for pupil in (fast, slow):
+            pupil.draw()
+            pupil.draw()
+        fast.draw_all()
+        (ended,) = table.lessons.values()
+        late.draw(FRESH + 1)
+        late.draw(FRESH + 1)
+        self.assertNotIn(ended, table.lessons.values())
+        late.draw_all(FRESH + 1)
+        self.assertEqual(sorted(late.came()), ALL)
+        self.assertEqual(set(late.drawn[1:]) & set(fast.drawn), set())
 
     def test_left_behind(self) -> None:
         """A pupil that is too slow goes on by itself, from where it is."""

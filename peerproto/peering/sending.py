@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.lesson import lesson_of
+from peerproto.tables.lesson import Question
 from peerproto.tables.live import LiveUpdates, live_of
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
@@ -62,13 +62,20 @@ class Sender:
         a peer that acks it says that it needs nothing from before.
         """
         self.taught = 0
-        origins = [table.log.head for _, table in tables]
-        for (local_id, table), origin in zip(tables, origins):
-            update_id = (origin & ID_MASK).to_bytes(4, "big")
-            yield self._announce(local_id, table.declaration)
-            for chunk in lesson_of(
-                table, self._timed, update_id, self._dictionary, lambda: self.now
-            ):
+        return self._answers(
+            [
+                (
+                    local_id,
+                    Question(table, self._timed, (table.log.head & ID_MASK).to_bytes(4, "big")),
+                )
+                for local_id, table in tables
+            ]
+        )
+
+    def _answers(self, questions: list[tuple[int, Question]]) -> Iterator[bytes]:
+        for local_id, question in questions:
+            yield self._announce(local_id, question.table.declaration)
+            for chunk in question.chunks(self._dictionary, lambda: self.now):
                 self.taught += chunk.count
                 yield self._announce(local_id, chunk.declaration) + chunk.data
 

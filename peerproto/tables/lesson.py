@@ -1,11 +1,12 @@
 """Lessons of one table, written once for all that are taught at about the same time.
 
 Updates are gathered in chunks. A pupil that asks while another is taught joins
-in: from there on both get the same chunks, whoever is ahead has the next one
-written, and what the new one missed it gets by itself in the end. So each entry
-comes to a pupil as it was when the pupil had asked, or later. One that falls too
-far behind goes on by itself, too. Records with texts are written for each pupil,
-since they refer to the cache of its connection.
+in, with the first chunk that was written since it asked and is still kept: from
+there on both get the same chunks, whoever is ahead has the next one written, and
+what the new one missed it gets by itself in the end. So each entry comes to a
+pupil as it was when the pupil had asked, or later. One that falls too far behind
+goes on by itself, too. Records with texts are written for each pupil, since they
+refer to the cache of its connection.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Optional
+from weakref import ref
 
 import attrs
 
@@ -62,6 +64,7 @@ class TableLesson:
         self._sweep = sweep
         self.after = sweep.copy() if kept else sweep
         """What comes after the last chunk that was written; not to be read, but copied."""
+        self._beginning = self.after
         self.written = 0
         """How many chunks there are so far."""
         self._table = table
@@ -83,6 +86,21 @@ class TableLesson:
         if -place > len(self._kept) or now - self._kept[place].written > FRESH:
             raise LookupError(number)
         return self._kept[place]
+
+    def join(self, since: int, now: int) -> tuple[int, Sweep]:
+        """The first chunk for whoever asked when ``since`` of them were written; what comes then.
+
+        It is one that is kept, or the next one.
+        """
+        kept = self._kept
+        forgotten = self.written - len(kept)
+        # Of the first one that is kept, nobody knows any more what came before it.
+        number = max(since, forgotten + 1 if forgotten else 0)
+        while number < self.written and now - kept[number - forgotten].written > FRESH:
+            number += 1
+        if number >= self.written:
+            return self.written, self.after
+        return number, kept[number - forgotten - 1].after if number else self._beginning
 
     def rest(self, sweep: Sweep) -> TableLesson:
         """The same for one pupil alone, of the entries of another sweep."""
@@ -108,25 +126,46 @@ class TableLesson:
         return chunk
 
 
-def lesson_of(
-    table: StickTable,
-    timed: bool,
-    update_id: bytes,
-    dictionary: SendingDictionary,
-    clock: Callable[[], int],
-) -> Iterator[Chunk]:
-    """The chunks for one pupil: every entry of the table, as of the call or later.
+class Question:
+    """That a peer wants to learn a table, and what of a lesson under way it is too late for."""
 
-    ``clock`` tells the time in ms.
-    """
-    if table.layout.codec.has_texts:
-        alone = TableLesson(table, timed, update_id, table.sweep(), dictionary)
-        return _chunks(alone, 0, alone.after, clock)
-    lesson = table.lessons.get((timed, update_id))
-    if lesson is None or not lesson.after.extend():
-        lesson = TableLesson(table, timed, update_id, table.sweep(), kept=KEPT)
-        table.lessons[timed, update_id] = lesson
-    return _joined(lesson, lesson.written, lesson.after, clock)
+    def __init__(self, table: StickTable, timed: bool, update_id: bytes) -> None:
+        """Asked now; see `TableLesson`."""
+        self.table = table
+        self._timed = timed
+        self._update_id = update_id
+        lesson = table.lessons.get((timed, update_id))
+        self._earlier = None if lesson is None else ref(lesson)
+        self._since: Optional[int] = None
+        if lesson is not None and lesson.after.extend():
+            self._since = lesson.written
+
+    def chunks(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Chunk]:
+        """The answer: every entry of the table, as when it was asked or later.
+
+        ``clock`` tells the time in ms.
+        """
+        table = self.table
+        if table.layout.codec.has_texts:
+            alone = TableLesson(table, self._timed, self._update_id, table.sweep(), dictionary)
+            return _chunks(alone, 0, alone.after, clock)
+        lesson, number, after = self._lesson_now(clock())
+        return _joined(lesson, number, after, clock)
+
+    def _lesson_now(self, now: int) -> tuple[TableLesson, int, Sweep]:
+        """One that can be joined, from which chunk on, and what comes then."""
+        table, key = self.table, (self._timed, self._update_id)
+        lesson = table.lessons.get(key)
+        if lesson is not None:
+            earlier = self._earlier is not None and lesson is self._earlier()
+            since = self._since if earlier else 0
+            if since is not None:
+                number, after = lesson.join(since, now)
+                if number < lesson.written or lesson.after.extend():
+                    return lesson, number, after
+        lesson = TableLesson(table, *key, table.sweep(), kept=KEPT)
+        table.lessons[key] = lesson
+        return lesson, 0, lesson.after
 
 
 def _joined(
