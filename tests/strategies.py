@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from peerproto.tables import stored
+from peerproto.tables.declaration import Declaration
 from peerproto.tables.updates import UpdateWriter
 from peerproto.wire.codec import MAX_AGE, Values
 from peerproto.wire.datatypes import DATA_TYPES, DataType, Frequency, Kind
@@ -97,7 +98,7 @@ def pieces(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 def as_sent(layout: Layout, record: bytes, sending: SendingDictionary) -> bytes:
     """The values of an update for a record that has just come."""
-    writer = UpdateWriter(layout, 0, sending, False)
+    writer = UpdateWriter(Declaration("t", layout), sending, False)
     key = bytes(layout.fixed_key_length)
     writer.write([(key, stored.pack(0, 0) + key + record)], 0, bytes(4))
     (frame,) = FrameBuffer().feed(writer.take())

@@ -22,7 +22,7 @@ class UpdateWriterTests(SynchronousTestCase):
         self, table: StickTable, keys: list[bytes], now: int, timed: bool = True
     ) -> list[EntryUpdate]:
         """The updates for these keys, read again."""
-        writer = UpdateWriter(table.layout, table.declaration.expire, SendingDictionary(), timed)
+        writer = UpdateWriter(table.declaration, SendingDictionary(), timed)
         for number, key in enumerate(keys):
             stored = table.stored(key)
             assert stored is not None
@@ -74,7 +74,7 @@ class UpdateWriterTests(SynchronousTestCase):
         room = data.draw(st.integers(1, 999))
         written = []
         for generated in (False, True):
-            writer = UpdateWriter(layout, expire, SendingDictionary(), timed)
+            writer = UpdateWriter(table.declaration, SendingDictionary(), timed)
             write = writer.by_generated if generated else writer.by_steps
             out, count = b"", 0
             for number, entries in enumerate(pieces):

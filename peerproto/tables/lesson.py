@@ -71,7 +71,6 @@ class TableLesson:
         self._timed = timed
         self._update_id = update_id
         self._dictionary = dictionary or SendingDictionary()
-        self._declaration: Optional[Declaration] = None
         self._writer: Optional[UpdateWriter] = None
         self._kept: deque[Chunk] = deque(maxlen=kept)
 
@@ -109,11 +108,8 @@ class TableLesson:
     def _write(self, now: int) -> Optional[Chunk]:
         table = self._table
         writer = self._writer
-        if writer is None or table.declaration is not self._declaration:
-            self._declaration = declaration = table.declaration
-            writer = self._writer = UpdateWriter(
-                declaration.layout, declaration.expire, self._dictionary, self._timed
-            )
+        if writer is None or writer.declaration is not table.declaration:
+            writer = self._writer = UpdateWriter(table.declaration, self._dictionary, self._timed)
         pieces = map(table.present, self._sweep)
         count = writer.write_until(CHUNK, pieces, table.origin + now, self._update_id)
         if not writer.size:

@@ -11,7 +11,6 @@ from typing import Optional
 
 import attrs
 
-from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.table import StickTable
 from peerproto.tables.updates import UpdateWriter
@@ -37,23 +36,20 @@ class LiveUpdates:
         self._timed = timed
         self._alone = dictionary is not None
         self._dictionary = dictionary or SendingDictionary()
-        self._declaration: Optional[Declaration] = None
         self._writer: Optional[UpdateWriter] = None
         self._kept: Optional[tuple[tuple[int, int, int, int], Live]] = None
         """What was asked for last, and what that was."""
 
     def after(self, table: StickTable, sent: int, room: int, now: int) -> Live:
         """The changes after ``sent`` as of ``now`` (ms), until they have ``room`` bytes."""
-        if self._writer is None or table.declaration is not self._declaration:
-            self._declaration = declaration = table.declaration
-            self._writer = UpdateWriter(
-                declaration.layout, declaration.expire, self._dictionary, self._timed
-            )
+        writer = self._writer
+        if writer is None or writer.declaration is not table.declaration:
+            writer = self._writer = UpdateWriter(table.declaration, self._dictionary, self._timed)
             self._kept = None
         asked = (sent, table.log.head, len(table.log), now)
         if self._kept is not None and self._kept[0] == asked and len(self._kept[1].data) <= room:
             return self._kept[1]
-        live = _written(self._writer, table, sent, room, now)
+        live = _written(writer, table, sent, room, now)
         whole = live.sent == table.log.head
         self._kept = (asked, live) if whole and not self._alone else None
         return live

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Final, Optional
 
 from peerproto.tables import generated
+from peerproto.tables.declaration import Declaration
 from peerproto.tables.stored import KEY_AT, record_at
 from peerproto.wire.codec import MAX_AGE
 from peerproto.wire.datatypes import Kind
@@ -39,17 +40,18 @@ class UpdateWriter:
     """Writes updates of one table for one session; they gather until `take`."""
 
     def __init__(
-        self, layout: Layout, expire: int, dictionary: SendingDictionary, timed: bool
+        self, declaration: Declaration, dictionary: SendingDictionary, timed: bool
     ) -> None:
-        """``expire`` is the table's, in ms; ``timed`` is whether updates carry their expiry."""
+        """For what is stored under ``declaration``; ``timed`` is whether updates have an expiry."""
+        layout = declaration.layout
+        self.declaration = declaration
         self.size: int = 0
         """Bytes gathered."""
         self._pieces: list[bytes] = []
-        self._layout = layout
         self._key_length: int = layout.fixed_key_length
         self._record_at: int = record_at(layout)
         self._key_at: int = KEY_AT
-        self._expire: int = expire
+        self._expire: int = declaration.expire
         self._dictionary = dictionary
         self._timed = timed
         self._steps: list[int] = _steps(layout)
@@ -93,7 +95,7 @@ class UpdateWriter:
         """`write` by what was generated for the columns."""
         write = self._generated
         if write is None:
-            write = generated.writer(self._layout, self._timed, self._expire > 0)
+            write = generated.writer(self.declaration.layout, self._timed, self._expire > 0)
             self._generated = write
         dictionary = self._dictionary
         made = write(entries, now, update_id, self._expire, dictionary.references, dictionary.write)
