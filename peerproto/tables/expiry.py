@@ -76,7 +76,7 @@ class ExpirySlots:
 
     def add(self, keys: Sequence[bytes], deadline: int) -> None:
         """Look at ``keys`` when ``deadline`` has passed."""
-        number = -(-deadline // self.width)
+        number = self.slot_of(deadline)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot()

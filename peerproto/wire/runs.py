@@ -180,7 +180,7 @@ class RunReader:
         values = self.values
         texts = self._texts
         position = start
-        for _update in range(most):  # typed, which mypyc does not have `_`
+        for _update in range(most):  # mypyc makes an object of each `_`
             if position + 3 > size or data[position] != STICK_TABLE:
                 break
             kind = data[position + 1]
