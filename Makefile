@@ -1,4 +1,4 @@
-# What a newcomer needs: `make run`, `make demo`, `make test`.
+# What a newcomer needs: `make run`, `make demo`, `make test`. `make help` says what else there is.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -9,14 +9,27 @@ BIN = $(VENV)/bin
 INSTALL = PEERPROTO_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check \
 	--config-settings editable_mode=compat --editable
 
-.PHONY: help run demo test lint unit compiled e2e programs bench soak clean
+# Whatever it warns of is an error.
+APIDOC = $(BIN)/pydoctor --config=doc/pydoctor.ini --quiet
+
+.PHONY: help run demo test lint unit compiled e2e programs bench soak long simulate \
+	apidoc coverage wheels tox clean
 
 help:
 	@echo "make run    start a peer with doc/examples/peers.ini"
 	@echo "make demo   pair it with a HAProxy and watch a request arrive"
 	@echo "make test   everything that CI runs"
 	@echo "make lint unit compiled e2e parts of it"
+	@echo "make programs               get the HAProxies of the end-to-end tests: one of Debian's"
+	@echo "                            is installed, others are put into .haproxy"
 	@echo "make bench                  how fast it is"
+	@echo "make long                   30 reloads of each HAProxy and of peerproto, and an answer of a"
+	@echo "                            million entries: \`make test\` has 3, and a tenth of them"
+	@echo "make coverage               which lines and branches all tests run"
+	@echo "make simulate               a mesh in which everything goes wrong, for ever (or SIMULATE='--seed 7')"
+	@echo "make apidoc                 the API reference, into build/apidoc"
+	@echo "make wheels                 the sdist and a compiled wheel, into dist; both are tried"
+	@echo "make tox                    the unit tests with each Python, and with the oldest Twisted"
 	@echo "make soak                   whether it holds: 10 minutes, or SOAK_SECONDS=…"
 
 $(BIN)/python:
@@ -47,10 +60,30 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python doc/draw_states.py --check
+	$(APIDOC)
 
+# With more runs of the simulation than a developer waits for. At least so many percent of the
+# lines and branches must have been run.
+COVERED = 97
 unit: $(VENV)/test.stamp
-	$(BIN)/python -m twisted.trial tests
+	$(BIN)/coverage erase
+	PEERPROTO_SIMULATIONS=300 $(BIN)/coverage run -m twisted.trial tests
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERED)
+
+# What the unit tests and the end-to-end tests run together.
+coverage: $(VENV)/test.stamp programs
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m twisted.trial tests
+	$(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=$(COVERED)
+
+# One seed after the other, until one fails; that one's shortest steps are shown.
+simulate: $(VENV)/test.stamp
+	$(BIN)/python -m tests.simulation $(SIMULATE)
 
 # The package with its hot modules compiled by mypyc.
 build/compiled: $(VENV)/test.stamp $(shell find peerproto -name '*.py') setup.py
@@ -58,20 +91,21 @@ build/compiled: $(VENV)/test.stamp $(shell find peerproto -name '*.py') setup.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--target build/compiled .
 	cd build/compiled && $(abspath $(BIN))/python -c \
-		'from peerproto.compiled import COMPILED; assert COMPILED, "nothing was compiled"'
+		'from peerproto.updates.compiled import COMPILED; assert COMPILED, "nothing was compiled"'
 	@touch $@
 
 # The same tests against that.
 compiled: build/compiled
 	rm -rf build/compiled/tests
-	cp -r tests setup.cfg build/compiled
+	cp -r doc tests setup.cfg build/compiled
 	cd build/compiled && $(abspath $(BIN))/python -m twisted.trial tests
 
-programs:
+programs: $(VENV)/test.stamp
 	@.ci/install-programs
+	@PIP="$(abspath $(BIN))/pip" .ci/fetch-haproxies
 
 e2e: $(VENV)/test.stamp programs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 bench: $(VENV)/bench.stamp programs build/compiled
 	$(BIN)/python -m bench
@@ -79,5 +113,20 @@ bench: $(VENV)/bench.stamp programs build/compiled
 soak: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest -s e2e/soak.py
 
+long: $(VENV)/test.stamp programs
+	RELOADS=30 ENTRIES=1000000 $(BIN)/python -m pytest -n 2 e2e/test_reloads.py \
+		e2e/test_handover.py::test_soft_finish e2e/test_runtime.py::test_whole_answers
+
+apidoc: $(VENV)/test.stamp
+	$(APIDOC)
+
+# Each is installed into an empty environment and starts there.
+wheels: $(VENV)/test.stamp
+	VENV=$(VENV) PYTHON=$(PYTHON) .ci/try-wheels
+
+# No part of `make test`: it is for before a release.
+tox: $(VENV)/test.stamp
+	VENV=$(VENV) .ci/run-tox $(TOX)
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*
+	rm -rf $(VENV) .haproxy build dist .tox *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*

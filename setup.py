@@ -14,10 +14,11 @@ from setuptools import setup
 HOT = [
     "peerproto/wire/dictionary.py",
     "peerproto/wire/frames.py",
-    "peerproto/wire/runs.py",
+    "peerproto/updates/runs.py",
     "peerproto/wire/varint.py",
-    "peerproto/tables/parts.py",
-    "peerproto/tables/updates.py",
+    "peerproto/tables/partitions.py",
+    "peerproto/updates/writer.py",
+    "peerproto/updates/order.py",
 ]
 
 

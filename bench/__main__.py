@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +16,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
+from bench.alternating import CHANGES as TO_AND_FRO
+from bench.alternating import alternating
 from bench.growth import KEEPS_MEMORY, SIZES, Cost, middle, plot
+from bench.learning import COMPILED_TREE, KINDS, ROOT, Learnt, lessons, python_path
 from bench.live import CHANGES, PEERS, live
 from bench.measure import MEASUREMENTS
-from bench.rivals import COMPILED_TREE, KINDS, ROOT, Learnt, lessons, python_path
 from bench.turns import turns
+from testbed import default
 
 ALONE = (
     ("learn", "per_second", "learnt by a session, from memory", "entries/s"),
@@ -33,14 +35,20 @@ ALONE = (
     ("hostile", "separators", "a separator in each key, for a byte of input", "ns"),
     ("hostile", "bytes", "one byte at a time", "ns"),
     ("hostile", "switches", "another table for each update, for a byte of input", "ns"),
+    ("definitions", "same_us", "the same definition of a table for each update of it", "us"),
+    ("definitions", "known_us", "one of two definitions in turn for each", "us"),
+    ("definitions", "new_us", "a new definition for each", "us"),
     ("teach", "per_second", "taught by a session, to a sink", "entries/s"),
     ("teach", "longest_slice_ms", "longest slice of that lesson", "ms"),
+    ("teach", "bytes_per_entry", "memory that a lesson takes, for an entry", "bytes"),
     ("give", "one_us", "a change of ours, for each of 50 peers with 4 tables", "us"),
     ("give", "hundred_us", "100 changes of ours in one turn, for each of them", "us"),
     ("pauses", "learn_ms", "longest read of a lesson", "ms"),
     ("pauses", "convert_ms", "longest slice of a new declaration", "ms"),
     ("pauses", "expire_ms", "longest slice of expiry", "ms"),
     ("pauses", "clear_ms", "longest slice of clearing", "ms"),
+    ("pauses", "refuse_ms", "one read of new entries to a full table with nopurge", "ms"),
+    ("pauses", "cross_ms", "one read of entries with changes that are not acked", "ms"),
     ("learn", "bytes_per_entry", "resident memory of what was learnt", "bytes"),
     ("limits", "dict_per_second", "limit: storing ready keys and values in a dict", "entries/s"),
     ("limits", "loopback_per_second", "limit: reading the bytes from loopback TCP", "entries/s"),
@@ -91,12 +99,13 @@ def print_alone(entries: int, rounds: int) -> None:
         print(f"| {description} | {unit} | {' | '.join(cells)} |", flush=True)
 
 
-def print_compared(table: str, entries: int, rounds: int) -> None:
+def print_compared(table: str, entries: int, rounds: int, ascending: bool = False) -> None:
     pairs = [("haproxy", kind) for kind in KINDS] + [(kind, "haproxy") for kind in KINDS[1:]]
-    print(f"{table}: each as learner and as teacher", file=sys.stderr)
+    named = f"`{table}`, ascending keys" if ascending else f"`{table}`"
+    print(f"{named}: each as learner and as teacher", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="pb") as folder:
-        results = lessons(table, pairs, entries, rounds, Path(folder))
-    print(f"| table `{table}` | HAProxy | pure | ratio | compiled | ratio |")
+        results = lessons(table, pairs, entries, rounds, Path(folder), ascending)
+    print(f"| table {named} | HAProxy | pure | ratio | compiled | ratio |")
     print("| --- | --- | --- | --- | --- | --- |")
     for side, description, figure, form in COMPARED:
         yardstick = [figure(one) for one in results["haproxy", "haproxy"]]
@@ -126,6 +135,26 @@ def print_live(seconds: float) -> None:
     ):
         cells = " | ".join(f"{getattr(lag, field):.1f}" for lag in lags)
         print(f"| {description} | {unit} | {cells} |", flush=True)
+
+
+def print_alternating(rounds: int) -> None:
+    """HAProxy beside each kind, which take turns."""
+    lags: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(rounds):
+        for kind in KINDS:
+            print(f"round {number + 1} of {rounds}: alternating, {kind}", file=sys.stderr)
+            with tempfile.TemporaryDirectory(prefix="pb") as folder:
+                lags[kind] += alternating(kind, Path(folder), TO_AND_FRO)
+    count = len(lags["haproxy"])
+    print(f"| {count:,} changes to and fro between HAProxy and | | {' | '.join(KINDS)} |")
+    print("| --- | --- | --- | --- | --- |")
+    for description, place in (
+        ("until the other side shows it, median", count // 2),
+        ("99th percentile", count * 99 // 100),
+        ("longest", count - 1),
+    ):
+        cells = " | ".join(f"{sorted(lags[kind])[place]:.2f}" for kind in KINDS)
+        print(f"| {description} | ms | {cells} |", flush=True)
 
 
 def print_turns(entries: int) -> None:
@@ -165,21 +194,21 @@ def print_growth(rounds: int) -> None:
 
 
 def main(entries: int = 1_000_000, rounds: int = 5) -> None:
-    version = subprocess.run(
-        [shutil.which("haproxy") or "haproxy", "-v"], capture_output=True, text=True, check=True
-    ).stdout.split()[2]
+    version = default().version
     print(
         f"{entries:,} entries, {rounds} rounds; {platform.python_implementation()}"
         f" {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores,"
         f" HAProxy {version}"
     )
-    for table in ("rates", "mixed"):
+    for table, ascending in (("rates", False), ("mixed", False), ("rates", True)):
         print()
-        print_compared(table, entries, rounds)
+        print_compared(table, entries, rounds, ascending)
     print()
     print_alone(entries, rounds)
     print()
     print_live(30)
+    print()
+    print_alternating(rounds)
     print()
     print_turns(entries)
     print()

@@ -19,15 +19,12 @@ from statistics import median
 from typing import Final
 
 import attrs
-from twisted.internet.task import Clock
 
 from bench.lesson import TABLE, lesson
 from bench.measure import READ, storing
+from bench.peering import begin, make_node, receive
+from peerproto.connections.protocol import SLICE
 from peerproto.peering.node import Node
-from peerproto.peering.peer import Peer
-from peerproto.peering.protocol import SLICE
-from peerproto.peering.resync import Resync
-from peerproto.peering.session import Session
 from peerproto.wire.frames import FrameBuffer
 from peerproto.wire.messages import Control
 
@@ -99,9 +96,9 @@ def cost(entries: int, tables: int, peers: int, nodes: list[Node]) -> Cost:
     The node is added to ``nodes``, so that the next one gets fresh memory, too.
     """
     declarations = [attrs.evolve(TABLE, name=f"table{number}") for number in range(1, tables + 1)]
-    node = Node("us", Resync(Clock()), declarations)
+    node = make_node(declarations)
     nodes.append(node)
-    sessions = [Session(node, Peer(f"peer{number}"), 1, 0) for number in range(peers)]
+    sessions = [begin(node, f"peer{number}") for number in range(peers)]
     share = entries // tables // peers
     streams = [
         [data for table in range(1, tables + 1) for data in reads(share, table, number * share)]
@@ -110,13 +107,13 @@ def cost(entries: int, tables: int, peers: int, nodes: list[Node]) -> Cost:
     began = time.perf_counter()
     for turn in zip_longest(*streams, fillvalue=b""):
         for session, data in zip(sessions, turn):
-            session.receive(data, 0)
+            receive(session, data)
     learnt = time.perf_counter() - began
     count = sum(table.used for table in node.tables.values())
     assert count == share * tables * peers
     del streams
     for session in sessions:
-        session.receive(Control.RESYNC_REQUEST.encode(), 0)
+        receive(session, Control.RESYNC_REQUEST.encode())
     began = time.perf_counter()
     pupils = list(sessions)
     while pupils:

@@ -35,26 +35,31 @@ def _rates(number: int, chance: random.Random, _: SendingDictionary) -> tuple[by
     counters = (chance.randrange(4), chance.randrange(300), chance.randrange(300))
     rate = (chance.randrange(20_000), chance.randrange(100), chance.randrange(100))
     values = b"".join(map(varint.encode, counters + rate))
-    return scattered(number).to_bytes(4, "big"), values
+    return number.to_bytes(4, "big"), values
 
 
 def _mixed(number: int, chance: random.Random, cache: SendingDictionary) -> tuple[bytes, bytes]:
     server = chance.choice(_SERVERS).encode()
     rates = [varint.encode(chance.randrange(most)) for _ in range(2) for most in (20_000, 100, 100)]
-    return b"visitor-%08x" % scattered(number), cache.write(server) + b"".join(rates)
+    return b"visitor-%08x" % number, cache.write(server) + b"".join(rates)
 
 
 _ENTRIES = {"rates": _rates, "mixed": _mixed}
 
 
-def lesson(entries: int, name: str = "rates", seed: int = 1) -> Iterator[bytes]:
-    """The messages of a lesson of so many entries of a table, ended by ``finished``."""
+def lesson(
+    entries: int, name: str = "rates", seed: int = 1, ascending: bool = False
+) -> Iterator[bytes]:
+    """The messages of a lesson of so many entries of a table, ended by ``finished``.
+
+    Keys are `scattered` unless they are ``ascending``.
+    """
     chance = random.Random(seed)
     cache = SendingDictionary()
     table = TABLES[name]
     yield table.definition(1).encode()
     for number in range(entries):
-        key, values = _ENTRIES[name](number, chance, cache)
+        key, values = _ENTRIES[name](number if ascending else scattered(number), chance, cache)
         update_id = number + 1 if number % _UPDATES_AT_ONCE == 0 else None
         expiry = chance.randrange(1_800_000, 3_600_000)
         yield EntryUpdate(update_id, expiry, key, values).encode(table.layout.key_type)

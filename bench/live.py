@@ -16,11 +16,12 @@ from typing import Final
 
 import attrs
 
+from bench.learning import places, rival
 from bench.lesson import TABLE
-from bench.rivals import Rival, free_port, wait
 from peerproto.wire import varint
 from peerproto.wire.frames import STICK_TABLE, FrameBuffer
 from peerproto.wire.messages import Ack, Control, EntryUpdate, read_message
+from testbed import Node, wait
 
 PEERS: Final = 10
 CHANGES: Final = 20_000
@@ -45,13 +46,13 @@ class Lag:
 class Feeder:
     """One peer, of which changes come."""
 
-    def __init__(self, hub: Rival, name: str) -> None:
+    def __init__(self, hub: Node, name: str) -> None:
         self.lags: list[float] = []
         """Seconds, one for each `_AT_ONCE` changes."""
         self._sent: deque[tuple[int, float]] = deque()
         self._id = 0
         self._frames = FrameBuffer()
-        self.socket = socket.create_connection(("127.0.0.1", hub.ports[hub.name]))
+        self.socket = socket.create_connection(("127.0.0.1", hub.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(f"HAProxyS 2.1\n{hub.name}\n{name} 1 1\n".encode())
         assert self.socket.recv(4) == b"200\n"
@@ -92,24 +93,25 @@ class Feeder:
 def live(kind: str, folder: Path, seconds: float) -> Lag:
     """How far behind a hub of one kind is."""
     names = [f"feeder{number}" for number in range(PEERS)]
-    hub = Rival(kind, "hub", TABLE.name, folder, {name: free_port() for name in ("hub", *names)})
-    hub.start()
+    mesh = places(folder, "hub", *names)
+    hub = rival(kind, mesh["hub"], TABLE.name)
+    hub.start(list(mesh.values()))
     try:
-        wait(hub.socket.exists)
+        wait(hub.runtime.exists)
         time.sleep(6)  # by then it counts itself up to date, with nobody to ask
         return _drive(hub, [Feeder(hub, name) for name in names], seconds)
     finally:
-        hub.stop()
+        hub.kill()
 
 
-def _drive(hub: Rival, feeders: list[Feeder], seconds: float) -> Lag:
+def _drive(hub: Node, feeders: list[Feeder], seconds: float) -> Lag:
     chance = random.Random(1)
     by_number = {feeder.socket.fileno(): feeder for feeder in feeders}
     poll = select.epoll()
     for number in by_number:
         poll.register(number, select.EPOLLIN)
     began = time.perf_counter()
-    used = hub.seconds()
+    used = hub.processor()
     sent = 0
     ticks = int(seconds / _TICK) * len(feeders)
     while sent < ticks or any(feeder.waiting for feeder in feeders):
@@ -123,7 +125,7 @@ def _drive(hub: Rival, feeders: list[Feeder], seconds: float) -> Lag:
             continue
         for number, _ in poll.poll(max(0.0, due - now) if sent < ticks else 1):
             by_number[number].receive()
-    used = hub.seconds() - used
+    used = hub.processor() - used
     lags = sorted(lag * 1000 for feeder in feeders for lag in feeder.lags)
     assert len(lags) == ticks
     return Lag(

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Optional
 
 import attrs
-from twisted.internet.task import Clock
 
+from bench.defining import definitions
 from bench.lesson import TABLE, lesson, scattered
+from bench.peering import begin, make_node, observed, receive
+from peerproto.connections.protocol import SLICE
 from peerproto.peering.node import Node
-from peerproto.peering.peer import Peer
-from peerproto.peering.protocol import SLICE
-from peerproto.peering.resync import Resync
-from peerproto.peering.session import Session
-from peerproto.tables.batch import Batch, Cause
+from peerproto.service.batch import Batch
 from peerproto.tables.declaration import Declaration
+from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.frames import FrameBuffer
 from peerproto.wire.messages import Control, EntryUpdate, TableSwitch
 
@@ -67,13 +66,15 @@ class Turns:
 
 def learnt(
     entries: int,
-    tell: Optional[Callable[[Batch], None]] = None,
+    told: Optional[Callable[[Batch], None]] = None,
     turns: Optional[Turns] = None,
     declaration: Declaration = TABLE,
 ) -> tuple[Node, float, float]:
     """A node that has learnt a lesson: itself, seconds taken, and bytes an entry."""
-    node = Node("us", Resync(Clock()), [declaration], tell=tell)
-    session = Session(node, Peer("them"), 1, 0)
+    service = None if told is None else observed([declaration], told)
+    node = make_node([declaration]) if service is None else service.node
+    tell = None if service is None else service.changed
+    session = begin(node, "them")
     recorded = b"".join(lesson(entries))
     gc.collect()
     before = resident()
@@ -81,7 +82,7 @@ def learnt(
     began = time.perf_counter()
     for start in range(0, len(recorded), READ):
         with turns:
-            session.receive(recorded[start : start + READ], 0)
+            receive(session, recorded[start : start + READ], tell)
     seconds = time.perf_counter() - began
     gc.collect()
     grown = resident() - before
@@ -147,14 +148,16 @@ def hostile(entries: int) -> dict[str, float]:
 def per_byte(stream: bytes, updates: int, at_once: int = READ, by_frames: bool = False) -> float:
     """Nanoseconds that a session takes for each byte of some updates of its tables 1 and 2."""
     other = attrs.evolve(TABLE, name="other")
-    session = Session(Node("us", Resync(Clock()), [TABLE, other]), Peer("them"), 1, 0)
-    session.receive(other.definition(2).encode() + TABLE.definition(1).encode(), 0)
+    session = begin(make_node([TABLE, other]))
+    receive(session, other.definition(2).encode() + TABLE.definition(1).encode())
     if by_frames:
         session._receiver.read_run = lambda data, start, now: start  # type: ignore[method-assign]
     pieces = [stream[start : start + at_once] for start in range(0, len(stream), at_once)]
     began = time.perf_counter()
     for piece in pieces:
         session.receive(piece, 0)
+        while session.unread:
+            session.read_on(0)
     seconds = time.perf_counter() - began
     assert session.peer.counters.rx_updates == updates, session.ended_by
     return seconds / len(stream) * 1e9
@@ -163,24 +166,28 @@ def per_byte(stream: bytes, updates: int, at_once: int = READ, by_frames: bool =
 def teach(entries: int) -> dict[str, float]:
     """From the table to a sink that takes everything at once, by a session alone."""
     node, _, _ = learnt(entries)
-    session = Session(node, Peer("pupil"), 1, 0)
-    session.receive(Control.RESYNC_REQUEST.encode(), 0)
+    session = begin(node, "pupil")
+    receive(session, Control.RESYNC_REQUEST.encode())
     turns = Turns()
+    gc.collect()
+    before = most = resident()
     began = time.perf_counter()
     while session.wants_to_send:
         with turns:
             session.pull(SLICE, 1000)
+        most = max(most, resident())
     return {
         "per_second": entries / (time.perf_counter() - began),
         "longest_slice_ms": turns.longest * 1000,
+        "bytes_per_entry": (most - before) / entries,
     }
 
 
 def give(_: int) -> dict[str, float]:
     """Changes of ours, to each of `_PEERS` peers that share `_TABLES` tables."""
     declarations = [attrs.evolve(TABLE, name=f"table{number}") for number in range(_TABLES)]
-    node = Node("us", Resync(Clock()), declarations)
-    sessions = [Session(node, Peer(f"peer{number}"), 1, 0) for number in range(_PEERS)]
+    node = make_node(declarations)
+    sessions = [begin(node, f"peer{number}") for number in range(_PEERS)]
     table = node.tables["table0"]
 
     def given(changes: int, turns: int) -> float:
@@ -213,7 +220,7 @@ def pauses(entries: int) -> dict[str, float]:
             table.convert()
     while (due := table.next_due()) is not None:
         with expiring:
-            node.changed(table, table.expire(due), Cause.EXPIRED, due)
+            table.expire(due)
     assert not table.used
     del node, table
     node, _, _ = learnt(entries)
@@ -222,13 +229,35 @@ def pauses(entries: int) -> dict[str, float]:
         table.clear()
     while table.discarding:
         with clearing:
-            node.changed(table, table.discard(), Cause.CLEARED, 0)
+            table.discard()
     return {
         "learn_ms": learning.longest * 1000,
         "convert_ms": converting.longest * 1000,
         "expire_ms": expiring.longest * 1000,
         "clear_ms": clearing.longest * 1000,
+        "refuse_ms": one_read(attrs.evolve(TABLE, size=1000, nopurge=True), 1000) * 1000,
+        "cross_ms": one_read(TABLE, READ) * 1000,
     }
+
+
+def one_read(declaration: Declaration, changed: int) -> float:
+    """Seconds that a full read of updates takes, after so many changes of ours at most that
+    the peer has not acked: of the keys that it begins with."""
+    definition, *updates, _ = FrameBuffer().feed(b"".join(lesson(READ // 20)))
+    read = b"".join(frame.encode() for frame in updates)[:READ]
+    keys = [EntryUpdate.decode(frame, TABLE.layout, ReceivingDictionary()).key for frame in updates]
+    node = make_node([declaration])
+    session = begin(node)
+    receive(session, definition.encode())
+    for key in keys[:changed]:
+        node.tables[TABLE.name].set(key, {"gpc0": 1}, 0)
+    while session.wants_to_send:
+        session.pull(SLICE, 0)
+    turns = Turns()
+    with turns:
+        receive(session, read)
+    assert session.ended_by is None
+    return turns.longest
 
 
 def storing(entries: int) -> float:
@@ -271,6 +300,7 @@ MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     "transcode": transcode,
     "observe": observe,
     "hostile": hostile,
+    "definitions": lambda _: definitions(),
     "teach": teach,
     "give": give,
     "pauses": pauses,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
 
 import attrs
 
+from bench.learning import fill, places, rival, used
 from bench.lesson import LINES, TABLE, lesson
-from bench.rivals import Rival, free_port, wait
+from testbed import HAProxy, Node, Peerproto, wait
 
 
 @attrs.frozen
@@ -23,70 +23,72 @@ class Turns:
     longest_ms: float
 
 
-class TimedRival(Rival):
-    """A peerproto of which the turns are known."""
+def timed(kind: str, node: Node, line: str) -> HAProxy | Peerproto:
+    """A peerproto of which `turns_of` knows the turns."""
+    return rival(kind, node, TABLE.name, line, ("bench.turning", str(_file(node))))
 
-    @property
-    def file(self) -> Path:
-        return self.folder / f"{self.name}.turns"
 
-    def twist(self) -> list[str]:
-        return ["bench.turning", str(self.file)]
+def _file(node: Node) -> Path:
+    return node.folder / f"{node.name}.turns"
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.processes[-1].pid, number)
 
-    def turns(self) -> Turns:
-        """Those since the last call."""
-        self.file.unlink(missing_ok=True)
-        self.signal(signal.SIGUSR2)
-        wait(self.file.exists)
-        turns = sorted(1000 * float(one) for one in json.loads(self.file.read_text()))
-        return Turns(len(turns), turns[len(turns) * 999 // 1000], turns[-1])
+def turns_of(node: Node) -> Turns:
+    """The turns of a `timed` process since the last call."""
+    file = _file(node)
+    file.unlink(missing_ok=True)
+    node.send_signal(signal.SIGUSR2)
+    wait(file.exists)
+    turns = sorted(1000 * float(one) for one in json.loads(file.read_text()))
+    return Turns(len(turns), turns[len(turns) * 999 // 1000], turns[-1])
 
 
 def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:
     """By what it does: the turns of a process of this kind."""
-    ports = {name: free_port() for name in ("source", "subject", "pupil", "feeder")}
-    source = Rival("haproxy", "source", TABLE.name, folder, ports)
-    subject = TimedRival(kind, "subject", TABLE.name, folder, ports)
-    pupil = Rival("haproxy", "pupil", TABLE.name, folder, ports)
+    mesh = places(folder, "source", "subject", "pupil", "feeder")
+    peers = list(mesh.values())
+    source = rival("haproxy", mesh["source"], TABLE.name)
+    subject = timed(kind, mesh["subject"], LINES[TABLE.name])
+    pupil = rival("haproxy", mesh["pupil"], TABLE.name)
     line = LINES[TABLE.name].replace("expire 1h", "expire 10s")
-    forgetful = TimedRival(kind, "subject", TABLE.name, folder, ports, line)
+    forgetful = timed(kind, mesh["subject"], line)
+
+    def has(node: Node, count: int) -> None:
+        wait(lambda: used(node, TABLE.name) == count)
+
     result = {}
     try:
-        source.start()
-        source.fill(b"".join(lesson(entries)), entries)
+        source.start(peers)
+        fill(source, TABLE.name, b"".join(lesson(entries)), entries)
         time.sleep(6)  # by then it counts itself up to date, with nobody to ask
-        forgetful.start()
-        wait(lambda: forgetful.used() == entries)
-        forgetful.turns()
-        wait(lambda: forgetful.used() == 0)
-        result["expire"] = forgetful.turns()
-        forgetful.stop()
-        subject.start()
-        wait(lambda: subject.used() == entries)
-        result["learn"] = subject.turns()
-        source.stop()
-        pupil.start()
-        wait(lambda: pupil.used() == entries)
-        result["teach"] = subject.turns()
-        assert subject.ask(f"show table {TABLE.name}").count("key=") == entries
-        result["list"] = subject.turns()
+        forgetful.start(peers)
+        has(forgetful, entries)
+        turns_of(forgetful)
+        has(forgetful, 0)
+        result["expire"] = turns_of(forgetful)
+        forgetful.kill()
+        subject.start(peers)
+        has(subject, entries)
+        result["learn"] = turns_of(subject)
+        source.kill()
+        pupil.start(peers)
+        has(pupil, entries)
+        result["teach"] = turns_of(subject)
+        assert subject.ask_now(f"show table {TABLE.name}").count("key=") == entries
+        result["list"] = turns_of(subject)
         line = LINES[TABLE.name].replace("conn_cnt", "gpt0")
-        attrs.evolve(subject, line=line).configure()
-        subject.signal(signal.SIGHUP)
+        timed(kind, mesh["subject"], line).configure(peers)
+        subject.send_signal(signal.SIGHUP)
         time.sleep(6)  # entries are converted in slices
-        result["declare anew"] = subject.turns()
-        assert "gpt0=0" in subject.ask(f"show table {TABLE.name} data.gpt0 eq 0")
-        subject.turns()
-        subject.ask(f"clear table {TABLE.name} data.gpc0 lt 2")
-        result["clear by value"] = subject.turns()
-        assert 0 < subject.used() < entries
-        subject.ask(f"clear table {TABLE.name}")
+        result["declare anew"] = turns_of(subject)
+        assert "gpt0=0" in subject.ask_now(f"show table {TABLE.name} data.gpt0 eq 0")
+        turns_of(subject)
+        subject.ask_now(f"clear table {TABLE.name} data.gpc0 lt 2")
+        result["clear by value"] = turns_of(subject)
+        assert 0 < used(subject, TABLE.name) < entries
+        subject.ask_now(f"clear table {TABLE.name}")
         time.sleep(3)  # what was cleared is given back in slices
-        result["clear"] = subject.turns()
+        result["clear"] = turns_of(subject)
     finally:
-        for rival in (source, subject, pupil, forgetful):
-            rival.stop()
+        for node in (source, subject, pupil, forgetful):
+            node.kill()
     return result

@@ -1,4 +1,4 @@
-"""Draws the state machines of the code, from the tables in their docstrings.
+"""Draws the state machines, from the tables that the code goes by.
 
 Writes doc/states.md, or with ``--check`` says (status 1) that it is not current::
 
@@ -7,49 +7,39 @@ Writes doc/states.md, or with ``--check`` says (status 1) that it is not current
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from peerproto.peering import resync, session
+from peerproto.peering.states import RESYNC, SESSION, Step
 
 PAGE = Path(__file__).parent / "states.md"
 
-MACHINES = {
-    "The resync of the node": resync.__doc__,
-    "A session, toward its peer": session.__doc__,
+Machine = Mapping[Any, Step[Any]]
+
+MACHINES: dict[str, Machine] = {
+    "The resync of the node": RESYNC,
+    "A session, toward its peer": SESSION,
 }
 
 
-def transitions(docstring: str) -> list[tuple[str, str, str, str]]:
-    """State, input, next state and action of each row of the table in a docstring."""
-    lines = docstring.splitlines()
-    rulers = [number for number, line in enumerate(lines) if line.startswith("====")]
-    columns = [match.span() for match in re.finditer("=+", lines[rulers[0]])]
-    ends = [start for start, _ in columns[1:]] + [None]
-    rows = []
-    for line in lines[rulers[1] + 1 : rulers[2]]:
-        cells = [line[start:end].strip() for (start, _), end in zip(columns, ends)]
-        state, on, to, action = (cell.strip("`") for cell in cells)
-        rows.append((state, on, to, action))
-    return rows
-
-
-def diagram(docstring: str) -> str:
-    """The table as a Mermaid diagram."""
-    drawn = ["```mermaid", "stateDiagram-v2"]
-    for state, on, to, action in transitions(docstring):
-        label = f"{on} / {action}" if action else on
-        drawn.append(f"    {state} --> {to}: {label}")
-    return "\n".join([*drawn, "```"])
+def diagram(machine: Machine) -> str:
+    """A machine as a Mermaid diagram: what leads from every state to the same one is drawn once."""
+    states = {state for state, _ in machine}
+    drawn: dict[str, None] = {}
+    for (state, on), step in machine.items():
+        everywhere = all(machine.get((one, on)) == step for one in states)
+        label = f"{on.value} / {step.action}" if step.action else on.value
+        drawn[f"    {'any' if everywhere else state.name} --> {step.to.name}: {label}"] = None
+    return "\n".join(["```mermaid", "stateDiagram-v2", *drawn, "```"])
 
 
 def page() -> str:
     """The whole page."""
-    parts = ["# States", "Drawn by `python doc/draw_states.py` from the code's own tables."]
-    for title, docstring in MACHINES.items():
-        assert docstring is not None
-        parts += [f"## {title}", diagram(docstring)]
+    parts = ["# States", "Drawn by `python doc/draw_states.py` from `peerproto/peering/states.py`."]
+    for title, machine in MACHINES.items():
+        parts += [f"## {title}", diagram(machine)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -4,25 +4,24 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
-from .mesh import HAProxy, Node, Peerproto
+from testbed import Mesh, Program, default, missing, programs
 
 ALL_TABLES = """\
 backend t_ip
-    stick-table type ip size 1m expire 1h store server_id,gpt0,gpc0,gpc0_rate(10s),conn_cnt,\
-conn_rate(10s),conn_cur,sess_cnt,sess_rate(10s),http_req_cnt,http_req_rate(10s),http_err_cnt,\
-http_err_rate(10s),bytes_in_cnt,bytes_in_rate(10s),bytes_out_cnt,bytes_out_rate(10s),gpc1,\
-gpc1_rate(10s),http_fail_cnt,http_fail_rate(10s) peers mesh
+    stick-table type ip size 1m expire 1h store server_id,gpt0,gpc0,gpc0_rate(10m),conn_cnt,\
+conn_rate(10m),conn_cur,sess_cnt,sess_rate(10m),http_req_cnt,http_req_rate(10m),http_err_cnt,\
+http_err_rate(10m),bytes_in_cnt,bytes_in_rate(10m),bytes_out_cnt,bytes_out_rate(10m),gpc1,\
+gpc1_rate(10m),http_fail_cnt,http_fail_rate(10m) peers mesh
 backend t_ip6
     stick-table type ipv6 size 1m expire 30m store gpc0,bytes_out_cnt peers mesh
 backend t_str
-    stick-table type string len 32 size 1m expire 2h store gpc0,http_req_rate(60s) peers mesh
+    stick-table type string len 32 size 1m expire 2h store gpc0,http_req_rate(5m) peers mesh
 backend t_bin
     stick-table type binary len 8 size 1m expire 2h store gpc0,http_req_cnt peers mesh
 backend t_arr
-    stick-table type string len 64 size 1m expire 1h store gpt(4),gpc(3),gpc_rate(2,10s) peers mesh
+    stick-table type string len 64 size 1m expire 1h store gpt(4),gpc(3),gpc_rate(2,10m) peers mesh
 backend t_never
     stick-table type integer size 1m store gpc0 peers mesh
 backend t_srv
@@ -44,38 +43,37 @@ ALL_RULES = """\
 """
 
 
-@attrs.define
-class Mesh:
-    """Makes peers, and ends them all."""
-
-    folder: Path
-    nodes: list[Node] = attrs.Factory(list)
-
-    def haproxy(self, name: str, tables: str = ALL_TABLES, frontend: str = ALL_RULES) -> HAProxy:
-        node = HAProxy(name, self.folder, tables=tables, frontend=frontend)
-        self.nodes.append(node)
-        return node
-
-    def peerproto(self, name: str = "peerproto", declared: str = "") -> Peerproto:
-        node = Peerproto(name, self.folder, declared=declared)
-        self.nodes.append(node)
-        return node
-
-    def start(self, *nodes: Node) -> None:
-        """Start nodes; all nodes know each other."""
-        for node in nodes or self.nodes:
-            assert isinstance(node, (HAProxy, Peerproto))
-            node.start(self.nodes)
+every_haproxy = pytest.mark.parametrize(
+    "program", [pytest.param(one, id=one.branch) for one in programs().values()]
+)
+"""Runs a test, or all tests of a module, with each HAProxy that there is."""
 
 
 @pytest.fixture
-def mesh(request: pytest.FixtureRequest) -> Iterator[Mesh]:
+def program() -> Program:
+    """The HAProxy of a test that runs with one alone."""
+    return default()
+
+
+@pytest.fixture
+def mesh(program: Program) -> Iterator[Mesh]:
     """An empty mesh. The logs of its peers are shown when a test fails."""
     # Paths of UNIX sockets must be short.
     with tempfile.TemporaryDirectory(prefix="pp") as folder:
-        made = Mesh(Path(folder))
+        made = Mesh(Path(folder), program=program, tables=ALL_TABLES, rules=ALL_RULES)
         yield made
-        for node in made.nodes:
-            node.kill()
-            if node.log.exists():
-                print(f"--- {node.name}\n{node.log.read_text()}")
+        made.end()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which HAProxies the tests ran with, and which of those that they should have."""
+    found = programs()
+    terminalreporter.section("HAProxies")
+    for program in found.values():
+        terminalreporter.line(f"{program.branch}: {program.version}, {program.command[0]}")
+    for report in terminalreporter.getreports("passed"):
+        for line in report.capstdout.splitlines():
+            if line.startswith("counted: "):
+                terminalreporter.line(line)
+    for branch, why in missing().items():
+        terminalreporter.line(f"{branch}: MISSING, NOTHING WAS TRIED WITH IT: {why}", red=True)

@@ -18,8 +18,8 @@ import attrs
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from .conftest import Mesh
-from .mesh import HAProxy, Peerproto, endlessly, pause, reactor, until
+from testbed import HAProxy, Mesh, Peerproto, endlessly, pause, reactor, until
+
 from .test_chaos import Chaos
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
@@ -42,12 +42,10 @@ class Sample:
 
 
 async def sample(peer: Peerproto) -> Sample:
-    assert peer.process is not None
-    process = Path(f"/proc/{peer.process.pid}")
     info = dict(re.findall(r"(\w+): (\d+)$", await peer.ask("show info"), re.MULTILINE))
     return Sample(
-        int(process.joinpath("status").read_text().partition("VmRSS:")[2].split()[0]),
-        len(list(process.joinpath("fd").iterdir())),
+        peer.memory() // 1024,
+        len(list(Path(f"/proc/{peer.pid}/fd").iterdir())),
         int(info["Tasks"]),
         int(info["Entries"]),
     )
@@ -64,10 +62,7 @@ class Soak(Chaos):
         if self.chance.random() < 0.8:
             self.chance.choice(list(self.links.values())).cut()
             return
-        haproxy = self.chance.choice(self.nodes[:2])
-        await haproxy.stop(signal.SIGKILL)
-        await pause(self.chance.uniform(0, 2))
-        self.start(haproxy)
+        await self.kill(self.chance.choice(self.nodes[:2]), 2)
 
     async def visit(self) -> None:
         """Changes of entries, of which new ones come all the time, and old ones expire."""
@@ -77,9 +72,7 @@ class Soak(Chaos):
         commands = "; ".join(
             f"set table visitors key {number + more} data.gpc0 {number}" for more in range(CHANGES)
         )
-        try:
-            await node.ask(commands)
-        except Exception:  # it was killed just now, or does not listen yet
+        if not await self.ask(node, commands):
             await pause(0.01)
 
 
@@ -101,6 +94,7 @@ async def test_soak(mesh: Mesh) -> None:
         )
     for node in soak.nodes:
         soak.start(node)
+        await node.up()
     samples: list[Sample] = []
     stop: list[bool] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import attrs
@@ -14,10 +13,7 @@ from twisted.internet.error import ConnectError
 from peerproto.tables.declaration import Declaration
 from peerproto.wire import varint
 from peerproto.wire.messages import EntryUpdate
-
-from .chaos import Link
-from .conftest import Mesh
-from .mesh import Conversation, Peerproto, converse, free_port, reactor, until
+from testbed import TWIST, Link, Mesh, Peerproto, closed, converse, free_port, reactor, until
 
 RATES = Declaration.parse("rates", "type ip size 1k expire 1m store gpc0,server_key")
 HELLO = b"HAProxyS 2.1\npeerproto\nmallory 1 1\n"
@@ -41,7 +37,7 @@ ENDED = {
     "a message of over 16384 bytes": (b"\x0a\x80" + varint.encode(16385), b"\x01\x01"),
     "a truncated integer": (DEFINED + update(b"\xf0\x80"), b"\x01\x00"),
     "a value past its message": (DEFINED + update(b""), b"\x01\x00"),
-    "a dictionary id never defined": (DEFINED + update(b"\x00\x01\x05"), b"\x01\x00"),
+    "a dictionary id out of range": (DEFINED + update(b"\x00\x01\x00"), b"\x01\x00"),
     "a reserved class": (b"\xff\x00", b"\x01\x00"),
 }
 
@@ -56,15 +52,7 @@ async def untouched(mesh: Mesh, peer: Peerproto, number: int) -> None:
         return len(table) == number and len(await peer.table("t_never")) == number
 
     await until(arrived, f"change {number} arrives at HAProxy, and all before it are there")
-    assert "in_step=yes" in await peer.ask("show peers lb1")
-
-
-async def closed(conversation: Conversation, what: object) -> bytes:
-    async def is_closed() -> bool:
-        return bool(conversation.closed.called)
-
-    await until(is_closed, f"the connection is closed after {what!r}")
-    return conversation.received
+    await peer.in_step("lb1")
 
 
 @ensureDeferred
@@ -88,9 +76,9 @@ async def test_hostile_peers(mesh: Mesh) -> None:
         number += 1
         await untouched(mesh, peer, number)
 
+    began = reactor.seconds()
     endless = await converse(peer.port)
     endless.send(b"HAProxyS 2.1\n")
-    began = reactor.seconds()
     assert await closed(endless, "a hello that never ends") == b""
     assert reactor.seconds() - began >= 4.5
 
@@ -156,13 +144,11 @@ async def test_half_open(mesh: Mesh) -> None:
         await haproxy.do("set table t_never key 1 data.gpc0 1")
         await peer.in_step("lb1", "lb2")
         link.hole = True
-        began = reactor.seconds()
 
         async def dropped() -> bool:
             return "in_step=no: nothing came" in await peer.ask("show peers lb2")
 
         await until(dropped, "the session is dropped")
-        assert 4.5 < reactor.seconds() - began < 11
         await untouched(mesh, peer, 2)
         assert "no_hbt=0 " in await peer.ask("show peers lb1")
         link.cut()
@@ -202,7 +188,7 @@ async def test_ten_thousand_tables(mesh: Mesh) -> None:
 
 def twist(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(Path(sys.executable).parent / "twist"), "peers", *arguments],
+        [TWIST, "peers", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,

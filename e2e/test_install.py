@@ -9,12 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from pytest_twisted import ensureDeferred
 
-from .mesh import get, until
+from testbed import TWIST, get, until
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "doc" / "examples"
+
+
+fixed_ports = pytest.mark.xdist_group("fixed ports")
+"""One after the other: the examples listen at ports of their own."""
 
 
 def run(*command: str, **environment: str) -> str:
@@ -65,10 +70,10 @@ def test_tests_that_use_memory_peers() -> None:
 
 def test_example_file_is_good() -> None:
     """The file of `make run` passes --check."""
-    twist = str(Path(sys.executable).parent / "twist")
-    assert "good" in run(twist, "peers", "--config", str(EXAMPLES / "peers.ini"), "--check")
+    assert "good" in run(TWIST, "peers", "--config", str(EXAMPLES / "peers.ini"), "--check")
 
 
+@fixed_ports
 @ensureDeferred
 async def test_application(tmp_path: Path) -> None:
     """The example application learns from HAProxy who comes too often, and blocks them there."""
@@ -99,6 +104,7 @@ async def test_application(tmp_path: Path) -> None:
         log.close()
 
 
+@fixed_ports
 def test_demo() -> None:
     """`make demo`: a request arrives in our table, and a block at HAProxy."""
     said = run(

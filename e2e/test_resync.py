@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 
+import attrs
 from pytest_twisted import ensureDeferred
 
 from peerproto import StickTableService
+from testbed import HAProxy, Link, Mesh, Peerproto, free_port, reactor, until
 
-from .conftest import Mesh
-from .mesh import HAProxy, Peerproto, free_port, pause, reactor, until
+from .conftest import every_haproxy
 
-ENTRIES = 400_000
+ENTRIES = 200_000
+PART = 1_000_000
+"""Bytes: a fifth of what the entries are in a lesson, or less."""
 BIG = "type integer size 1m expire 1h store gpc0,gpc1,conn_rate(10s),http_req_rate(10s)"
 TABLES = f"backend big\n    stick-table {BIG} peers mesh\n"
 
 
 async def two_full_haproxies(mesh: Mesh) -> tuple[HAProxy, HAProxy, Peerproto]:
-    """Two HAProxies that have learnt the same 400,000 entries, and a peerproto not yet started."""
+    """Two HAProxies that have learnt the same 200,000 entries, and a peerproto not yet started,
+    which they cannot call."""
     a, b = (mesh.haproxy(name, tables=TABLES, frontend="") for name in ("lb1", "lb2"))
     peer = mesh.peerproto()
     filler = Peerproto("filler", mesh.folder, port=free_port())
@@ -33,53 +38,62 @@ async def two_full_haproxies(mesh: Mesh) -> tuple[HAProxy, HAProxy, Peerproto]:
     for key in range(ENTRIES):
         table.set(key, gpc0=key)
     service.startService()
-    mesh.start(a, b)
+    away = attrs.evolve(peer, place=f"127.0.0.1:{free_port()}")
     for haproxy in (a, b):
+        haproxy.start([a, b, away, filler])
         await haproxy.up()
 
         async def is_full(haproxy: HAProxy = haproxy) -> bool:
             return f"used:{ENTRIES}" in await haproxy.ask("show table")
 
-        await until(is_full, f"{haproxy.name} has {ENTRIES} entries")
+        await until(is_full, f"{haproxy.name} has {ENTRIES} entries", 300)
     await service.stopService()
-    await pause(6)  # both count themselves up to date by then
+    for haproxy in (a, b):
+        await until(haproxy.counts_itself_up_to_date, f"{haproxy.name} is up to date")
     return a, b, peer
-
-
-async def teacher_in_mid_lesson(mesh: Mesh, peer: Peerproto) -> HAProxy:
-    """Wait until some of a lesson has come: the HAProxy that teaches."""
-
-    async def teacher() -> str:
-        size = re.search(r"# table: big,.*used:(\d+)", await peer.ask("show table"))
-        assert size and 0 < int(size[1]) < ENTRIES, size
-        found = re.search(r"id=(\w+)\(remote,active\).*PROCESSING", await peer.ask("show peers"))
-        assert found
-        return found[1]
-
-    name = await until(teacher, "a lesson has begun")
-    (found,) = (node for node in mesh.nodes if node.name == name)
-    assert isinstance(found, HAProxy)
-    return found
 
 
 async def learns_from_the_other(mesh: Mesh, how: signal.Signals) -> None:
     a, b, peer = await two_full_haproxies(mesh)
-    peer.start(mesh.nodes)
-    first = await teacher_in_mid_lesson(mesh, peer)
-    second = b if first is a else a
-    assert first.process is not None
-    first.process.send_signal(how)
+    # So much of a lesson comes, and the rest is not on its way yet.
+    links = {
+        one.name: Link(one.port, random.Random(1), calm=True, most_back=PART) for one in (a, b)
+    }
+    try:
+        ways = [attrs.evolve(one, place=links[one.name].address) for one in (a, b)]
+        peer.start([peer, *ways])
 
-    async def finished() -> bool:
-        return f"resync=up_to_date (finished by {second.name})" in await peer.ask("show peers")
+        async def teacher() -> str:
+            size = re.search(r"# table: big,.*used:(\d+)", await peer.ask("show table"))
+            assert size and int(size[1])
+            report = await peer.ask("show peers")
+            found = re.search(r"id=(\w+)\(remote,active\).*PROCESSING", report)
+            assert found and links[found[1]].stalled_back
+            return found[1]
 
-    await until(finished, f"{second.name} has taught it", 60)
-    assert f"used:{ENTRIES}" in await peer.ask("show table")
-    table = await peer.table("big")
-    assert all(entry["gpc0"] == int(key) for key, entry in table.items())
-    assert "ended in mid-lesson" in peer.log.read_text()
+        name = await until(teacher, "a lesson has begun")
+        first, second = (a, b) if a.name == name else (b, a)
+        first.send_signal(how)
+        for link in links.values():
+            link.most_back = None
+            link.stall()
+
+        async def finished() -> bool:
+            answer = await peer.ask("show peers")
+            assert f"resync=up_to_date (finished by {second.name})" in answer, answer
+            return True
+
+        await until(finished, f"{second.name} has taught it", 300)
+        assert f"used:{ENTRIES}" in await peer.ask("show table")
+        table = await peer.table("big")
+        assert all(entry["gpc0"] == int(key) for key, entry in table.items())
+        assert "ended in mid-lesson" in peer.log.read_text()
+    finally:
+        for link in links.values():
+            link.stop()
 
 
+@every_haproxy
 @ensureDeferred
 async def test_teacher_is_killed(mesh: Mesh) -> None:
     """The teacher is killed in mid-lesson: the other one is asked, and nothing is missing."""

@@ -6,22 +6,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 from pytest_twisted import ensureDeferred
 
-from .conftest import Mesh
-from .mesh import Peerproto, pause, until
+from testbed import TWIST, Mesh, Peerproto, pause, until
 
 UNITS = Path(__file__).parent.parent / "doc" / "systemd"
 
 
 def test_unit_files(tmp_path: Path) -> None:
     """systemd finds nothing wrong in the unit files, once their program is there."""
-    twist = str(Path(sys.executable).parent / "twist")
     for unit in UNITS.iterdir():
-        text = unit.read_text().replace("/opt/peerproto/bin/twist", twist)
+        text = unit.read_text().replace("/opt/peerproto/bin/twist", TWIST)
         (tmp_path / unit.name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))],
@@ -38,11 +35,10 @@ def activated(peer: Peerproto, **environment: str) -> None:
     """Start it by a socket that systemd opens at its address."""
     program = shutil.which("systemd-socket-activate")
     assert program, "these tests need systemd's tools; `make test` installs them where it may"
-    twist = str(Path(sys.executable).parent / "twist")
     passed = [f"--setenv={name}={value}" for name, value in environment.items()]
     peer.spawn(
         *(program, f"--listen={peer.address}", "--fdname=peers", *passed),
-        *(twist, "--log-format=text", "peers", "--config", str(peer.file)),
+        *(TWIST, "--log-format=text", "peers", "--config", str(peer.file)),
     )
 
 
@@ -92,7 +88,9 @@ async def test_socket_activation(mesh: Mesh) -> None:
         assert len(await peer.table("t_never")) == 1
         assert await peer.stop() in (0, -signal.SIGTERM)
         await is_told("STOPPING=1")
-    assert not any("READY" in one for one in told[:1]), "not ready before it learnt"
+    ready = next(number for number, one in enumerate(told) if "READY=1" in one)
+    assert told[:ready], "it says how it stands before it is ready"
+    assert not any("STATUS=up to date" in one for one in told[:ready]), told
 
 
 @ensureDeferred

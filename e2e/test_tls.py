@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Optional
 
 import trustme
 from pytest_twisted import ensureDeferred
 
-from .conftest import Mesh
-from .mesh import HAProxy, Peerproto, converse, pause, until
-from .test_bad_input import closed, untouched
+from testbed import Authority, HAProxy, Mesh, Peerproto, closed, converse, pause, until
+
+from .test_bad_input import untouched
 
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
-
-
-class Authority:
-    """Issues certificates as files of a mesh."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.folder = mesh.folder
-        self.root = trustme.CA()
-        self.ca_file = self.folder / "ca.pem"
-        self.root.cert_pem.write_to_path(str(self.ca_file))
-
-    def certificate(self, name: str, root: Optional[trustme.CA] = None, **options: Any) -> str:
-        """The path of a certificate with its key."""
-        issued = (root or self.root).issue_cert(name, **options)
-        path = self.folder / f"{name}-{len(list(self.folder.glob('*.pem')))}.pem"
-        issued.private_key_and_cert_chain_pem.write_to_path(str(path))
-        return str(path)
-
-    def section(self, certificate: str, more: str = "verify-name = yes") -> str:
-        """[tls] in a peers.ini."""
-        return f"[tls]\ncertificate = {certificate}\nca-file = {self.ca_file}\n{more}\n"
-
-    def haproxy(self, certificate: str, verify: str = "required") -> str:
-        """What follows ``ssl`` in a haproxy.cfg."""
-        return f"crt {certificate} ca-file {self.ca_file} verify {verify}"
 
 
 def speak_tls(authority: Authority, haproxy: HAProxy, peer: Peerproto) -> None:
@@ -56,7 +30,7 @@ async def logged(peer: Peerproto, text: str) -> None:
 async def test_both_directions(mesh: Mesh) -> None:
     """Whichever side calls, both verify each other, and tables are taught and changed both
     ways; a certificate is replaced by SIGHUP; a session comes again after a cut."""
-    authority = Authority(mesh)
+    authority = Authority(mesh.folder)
     haproxy, peer = mesh.haproxy("lb1"), mesh.peerproto()
     speak_tls(authority, haproxy, peer)
     mesh.start(haproxy)
@@ -79,7 +53,7 @@ async def test_both_directions(mesh: Mesh) -> None:
 @ensureDeferred
 async def test_between_ourselves(mesh: Mesh) -> None:
     """Two peerprotos speak TLS, and one hands over to a new process of its name."""
-    authority = Authority(mesh)
+    authority = Authority(mesh.folder)
     one, other = mesh.peerproto("one", "t = type ip size 1k store gpc0"), mesh.peerproto("other")
     for peer in (one, other):
         peer.more = authority.section(authority.certificate(peer.name))
@@ -109,7 +83,7 @@ async def test_wrong_certificates(mesh: Mesh) -> None:
     """HAProxies whose certificate has expired, is of another authority, is another peer's, or
     is missing, and whoever does not speak TLS, stay out, whichever side calls. It is logged
     once, however often they try; a good peer's session goes on."""
-    authority = Authority(mesh)
+    authority = Authority(mesh.folder)
     good, peer = mesh.haproxy("lb1"), mesh.peerproto()
     expired, stranger, impostor, naked = (
         mesh.haproxy(name) for name in ("lb2", "lb3", "lb4", "lb5")

@@ -1,16 +1,17 @@
 """HAProxy's peers protocol for Twisted: stick tables, shared with a fleet of HAProxies."""
 
 # The service
-from peerproto.interfaces import ITableObserver
-from peerproto.limits import Limits
-from peerproto.service import StickTableService
-from peerproto.sharedtable import SharedStickTable
+from peerproto.peering.limits import Limits
 
 # Tables
-from peerproto.tables.batch import Batch, Cause
+from peerproto.service.batch import Batch
+from peerproto.service.observers import ITableObserver
+from peerproto.service.service import StickTableService
+from peerproto.service.sticktable import StickTable
+from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
-from peerproto.tables.table import TableFull
+from peerproto.tables.store import TableFull
 
 # The wire
 from peerproto.wire.datatypes import Frequency
@@ -24,7 +25,7 @@ from peerproto.wire.errors import (
 )
 from peerproto.wire.keys import Key, KeyType
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Batch",
@@ -42,7 +43,7 @@ __all__ = [
     "PeerError",
     "RefusedHello",
     "RemoteProtocolError",
-    "SharedStickTable",
+    "StickTable",
     "StickTableService",
     "TableFull",
     "__version__",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any, NoReturn
 
@@ -9,8 +10,8 @@ from twisted.application.service import IService
 from twisted.python.usage import Options as TwistedOptions
 
 import peerproto
-from peerproto.compiled import SPEED
-from peerproto.config import Config, ConfigError
+from peerproto.daemon.config import Config, ConfigError
+from peerproto.updates.compiled import SPEED
 
 
 class Options(TwistedOptions):
@@ -49,20 +50,28 @@ class Options(TwistedOptions):
         except OSError as problem:
             sys.exit(f"{path}: cannot be read: {problem.strerror}")
         if self["check"]:
+            for warning in self.file.warnings:
+                print(warning)
             print(f"{path}: good ({self._summary()})")
             sys.exit(0)
 
     def _summary(self) -> str:
-        peers, tables = len(self.file.peers), len(self.file.tables)
-        return f"localpeer {self.file.localpeer}, {peers} peers, {tables} tables"
+        file = self.file
+        peers, tables = len(file.peers_but(file.localpeer)), len(file.tables)
+        return f"localpeer {file.localpeer}, {peers} peers, {tables} tables"
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
     """The service for a configuration that was read."""
-    from peerproto.daemon import Daemon
+    from peerproto.daemon.process import Daemon
+    from peerproto.daemon.shortage import end_without_memory
 
     if reactor is None:
         from twisted.internet import reactor
+
+        end_without_memory()
+        # What stands to the end need not be looked at in each full collection: some ms.
+        gc.freeze()
     return Daemon(
         options["config"], options.file, reactor, options["soft-finish"], options["pid-file"]
     )

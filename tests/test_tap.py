@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from twisted.application.service import IService
@@ -10,7 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 import peerproto
-from peerproto.daemon import Daemon
+from peerproto.daemon.process import Daemon
 from peerproto.tap import Options, makeService
 
 GOOD = "[node]\nlocalpeer = us\nruntime = /tmp/r.sock\n[peers]\nlb1 = 127.0.0.1:1\n"
@@ -31,6 +33,17 @@ class OptionsTests(SynchronousTestCase):
         """A good file: status 0."""
         self.assertEqual(self.stopped("--check", "--config", self.file(GOOD)), 0)
 
+    def test_check_warns(self) -> None:
+        """A file that is good, but read in another way than it is written, says so."""
+        path = self.file(GOOD + "[tables]\nt = type ip size 1 expire 1h30m\n")
+        with redirect_stdout(StringIO()) as said:
+            self.assertEqual(self.stopped("--check", "--config", path), 0)
+        warning, good = said.getvalue().splitlines()
+        self.assertEqual(
+            warning, f"{path}:7: expire of table t: read '1h30m' as '1h', as HAProxy does"
+        )
+        self.assertTrue(good.startswith(f"{path}: good"))
+
     def test_bad(self) -> None:
         """A bad file: one line on standard error and status 1, with --check or without."""
         path = self.file("[node]\nbind = x\n")
@@ -38,6 +51,17 @@ class OptionsTests(SynchronousTestCase):
             said = self.stopped("--config", path, *more)
             assert isinstance(said, str)
             self.assertTrue(said.startswith(f"{path}:2: read 'bind = x', expected a Twisted"))
+
+    def test_cut(self) -> None:
+        """A file whose last line does not end is bad, as it is for HAProxy."""
+        path = self.file(GOOD.removesuffix("\n"))
+        for more in ([], ["--check"]):
+            said = self.stopped("--config", path, *more)
+            self.assertEqual(
+                said,
+                f"{path}:{len(GOOD.splitlines())}: read '{GOOD.splitlines()[-1]}', expected a line"
+                " feed at the end of the last line: the file may have been cut",
+            )
 
     def test_missing(self) -> None:
         """A file that is not there is named, with the reason."""
@@ -82,13 +106,27 @@ class ImportTests(SynchronousTestCase):
             "peerproto",
             "peerproto.tap",
             "peerproto.testing",
-            "peerproto.peering.tls",
+            "peerproto.connections.tls",
             "peerproto.runtime.protocol",
             "twisted.plugins.peerproto_plugin",
         ):
             self.run_python(
                 f"import sys, {module}; assert 'twisted.internet.reactor' not in sys.modules"
             )
+
+    def test_memory(self) -> None:
+        """`twist peers` ends with one line where there is not enough memory."""
+        path = os.path.abspath(self.mktemp())
+        Path(path).write_text(GOOD)
+        self.run_python(
+            "from unittest.mock import patch\n"
+            "from peerproto.tap import Options, makeService\n"
+            f"options = Options(); options.parseOptions(['--config', {path!r}])\n"
+            "with patch('peerproto.daemon.shortage.end_without_memory') as end:\n"
+            "    makeService(options)\n"
+            "assert end.called\n"
+            "import gc; assert gc.get_freeze_count() > 1000\n"
+        )
 
     def test_pure_floors(self) -> None:
         """Wire and tables know neither Twisted nor a clock."""
@@ -103,29 +141,3 @@ class ImportTests(SynchronousTestCase):
             "found = {'twisted', 'zope', 'asyncio'} & set(sys.modules)\n"
             "assert not found, found\n"
         )
-
-    def test_floors(self) -> None:
-        """Each floor imports only from the ones above it."""
-        above = {
-            "wire": {"wire"},
-            "tables": {"wire", "tables"},
-            "peering": {"wire", "tables", "peering", "limits"},
-            "runtime": {
-                "wire",
-                "tables",
-                "peering",
-                "runtime",
-                "service",
-                "sharedtable",
-                "compiled",
-                "",
-            },
-        }
-        root = Path(peerproto.__file__).parent
-        for floor, allowed in above.items():
-            for path in (root / floor).glob("*.py"):
-                for line in path.read_text().splitlines():
-                    words = line.split()
-                    if words[:1] in (["from"], ["import"]) and words[1].startswith("peerproto"):
-                        imported = [*words[1].split("."), ""][1]
-                        self.assertIn(imported, allowed, f"{path.name}: {line}")

@@ -29,19 +29,23 @@ except urllib.error.HTTPError as refusal:
     print(refusal.code)'
 }
 
-until_true() { # wait for a condition, for 20 s at most
-    for _ in $(seq 200); do
+until_true() { # wait for a condition, for 60 s at most
+    for _ in $(seq 600); do
         if "$@" >/dev/null 2>&1; then return; fi
         sleep 0.1
     done
     echo "gave up waiting for: $*" >&2
+    cat "$log" >&2
+    ask /tmp/peerproto.sock "show peers" >&2
+    ask /tmp/haproxy1.sock "show peers" >&2
     exit 1
 }
 
+log=/tmp/peerproto-demo.log
 trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true' EXIT
 
 haproxy -f haproxy.cfg &
-twist --log-format=text peers --config peers.ini >/tmp/peerproto-demo.log 2>&1 &
+twist --log-format=text peers --config peers.ini >"$log" 2>&1 &
 
 in_step() { ask /tmp/peerproto.sock "show peers" | grep -q "in_step=yes"; }
 until_true in_step

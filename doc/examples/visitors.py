@@ -13,15 +13,15 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 
-from peerproto import Entry, SharedStickTable, StickTableService
+from peerproto import Entry, StickTable, StickTableService
 
 
-def busiest(rates: SharedStickTable, number: int) -> list[Entry]:
+def busiest(rates: StickTable, number: int) -> list[Entry]:
     """The entries with the highest rate of requests, highest first."""
     return sorted(rates, key=lambda entry: -entry.counter("http_req_rate").current)[:number]
 
 
-def report(rates: SharedStickTable, address: str | None) -> str:
+def report(rates: StickTable, address: str | None) -> str:
     """What is known of one visitor, or of the ten busiest."""
     if address is None:
         entries = busiest(rates, 10)

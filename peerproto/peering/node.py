@@ -1,209 +1,296 @@
-"""What all sessions of this node share: tables, peers and the resync."""
+"""The node: its peers and their sessions, its tables, and the resync. No I/O.
+
+What happens on a connection is told here: a session that begins (`Node.begin`), its events
+(`Node.took`), its end (`Node.ended`). The node acts on that, below itself; what is for
+others to know, it returns. After each of these, sessions may have something to send.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Optional, Union
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Optional
 
-import attrs
-from twisted.internet.task import Cooperator
-from twisted.logger import Logger
-
-from peerproto.limits import Limits
-from peerproto.peering.door import Door
-from peerproto.peering.peer import Peer
+from peerproto.peering.adoption import Adoption
+from peerproto.peering.boundedlog import BoundedLog, Log
+from peerproto.peering.directory import TableDirectory
+from peerproto.peering.events import (
+    AckedLate,
+    Event,
+    Learnt,
+    LessonOver,
+    LessonStalled,
+    TableShared,
+    TieLost,
+    TieSettled,
+)
+from peerproto.peering.limits import Limits
+from peerproto.peering.meanwhile import ChangedMeanwhile
+from peerproto.peering.memory import PeerMemory
 from peerproto.peering.resync import Resync
-from peerproto.tables.batch import Batch, Cause
+from peerproto.peering.session import Session
+from peerproto.tables.changes import Changes
+from peerproto.tables.columns import beyond
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.reception import disagreement
-from peerproto.tables.table import Quota, StickTable
+from peerproto.tables.store import TableStore
+from peerproto.updates.reception import disagreement
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.layout import in_bit_order
-from peerproto.wire.messages import Definition, RefusedDefinition, TableDefinition
-
-if TYPE_CHECKING:
-    from peerproto.peering.tls import Credentials
+from peerproto.wire.layout import Column
 
 
 class Node:
-    """This peer, as its sessions see it."""
-
-    _log = Logger()
+    """This peer, without its connections."""
 
     def __init__(
         self,
         localpeer: str,
-        resync: Resync,
+        log: Log,
         tables: Iterable[Declaration] = (),
+        *,
         learn_tables: bool = True,
+        learn_columns: bool = True,
         limits: Optional[Limits] = None,
-        tell: Optional[Callable[[Batch], None]] = None,
-        wake_sessions: Optional[Callable[[], None]] = None,
+        chance: Optional[random.Random] = None,
     ) -> None:
-        """``tell`` gets every batch of changes, one after the other;
-        ``wake_sessions`` is called when sessions have something to send."""
+        """``chance`` is for the choices that are random."""
         self.localpeer = localpeer
-        self.resync = resync
-        self.learn_tables = learn_tables
         self.limits = limits or Limits()
-        self.door = Door(self.limits)
-        self.credentials: Optional[Credentials] = None
-        """With them, TLS is under all connections but those on UNIX sockets."""
-        self.peers: dict[str, Peer] = {}
-        self.tables: dict[str, StickTable] = {}
-        self.tables_version = 0
-        """Another one whenever other tables are shared."""
-        self.removed: list[StickTable] = []
-        """Tables that are shared no longer, until their memory is given back."""
-        self.turns = Cooperator(scheduler=partial(resync.clock.callLater, 0))
-        """Shares the reactor among sessions with much to send, a few ms a turn."""
-        self._ids: dict[str, int] = {}
-        self._quota = Quota(self.limits.entries)
-        self._tell = tell
-        self._wake_sessions = wake_sessions
-        self._newer: dict[str, set[bytes]] = {}
-        self._batches: deque[Batch] = deque()
-        self._telling = False
-        for declaration in tables:
-            self.add_table(declaration)
+        self._log = log
+        self.peers: dict[str, PeerMemory] = {}
+        """By name, the local peer included."""
+        self.sessions: dict[PeerMemory, Session] = {}
+        self.tables = TableDirectory(self.limits, log, tables)
+        self.adoption = Adoption(
+            localpeer, self.tables, self.limits, self.peers, learn_tables, learn_columns
+        )
+        self.resync = Resync(log, chance)
+        self.meanwhile = ChangedMeanwhile()
+        self.local = self._remember(localpeer, local=True)
+        """Our old or new process."""
+
+    # -- peers -----------------------------------------------------------
+
+    def _remember(self, name: str, local: bool = False) -> PeerMemory:
+        log = BoundedLog(f"peer {name}", self._log)
+        peer = self.peers[name] = PeerMemory(name, log, local)
+        return peer
+
+    def expect(self, name: str, now: int) -> PeerMemory:
+        """The peer of this name, whether it is known or new; ``now`` in ms.
+
+        :raises LocalProtocolError: the name is our own.
+        """
+        if name == self.localpeer:
+            raise LocalProtocolError("name of a peer", name, "another name than our own")
+        peer = self.peers.get(name)
+        if peer is None:
+            peer = self._remember(name)
+            self.resync.peer_added(peer, now)
+        return peer
+
+    def forget(self, peer: PeerMemory, now: int) -> None:
+        """A peer is none any more; its session is over by then. ``now`` in ms."""
+        del self.peers[peer.name]
+        self.resync.peer_removed(peer, now)
+        self._look_ahead()
+
+    def out_of_step(self, peer: PeerMemory) -> list[str]:
+        """Every reason why a peer and this node do not have the same, in words."""
+        session = self.sessions.get(peer)
+        if session is None:
+            return [peer.trouble or "not connected yet"]
+        return session.out_of_step()
+
+    # -- sessions --------------------------------------------------------
+
+    def begin(self, peer: PeerMemory, minor: int, now: int) -> Session:
+        """A handshake succeeded: the session, of version 2.``minor``; ``now`` in ms."""
+        peer.trouble = None
+        session = Session(peer, minor, now, self.adoption, self.meanwhile, self.resync)
+        self.sessions[peer] = session
+        peer.log.info(
+            now,
+            "session with peer {peer} established, version 2.{minor}",
+            peer=peer.name,
+            minor=minor,
+        )
+        return session
+
+    def connected(self, session: Session, now: int) -> None:
+        """A session is there to learn from; not so that with a new process that we teach."""
+        self.resync.connected(session, now)
+
+    def took(self, session: Session, event: Event, now: int) -> list[Changes]:
+        """Act on an event of a session: what observers are to be told.
+
+        What was learnt is to be told before others are acted on: it is stored by then.
+        """
+        if isinstance(event, Learnt):
+            return event.batches
+        if isinstance(event, TableShared):
+            if not event.in_lesson:
+                self.resync.newly_shared(session, event.table)
+        elif isinstance(event, LessonOver):
+            if event.finished:
+                self.resync.finished(session, now)
+            else:
+                self.resync.partial(session, now)
+        elif isinstance(event, LessonStalled):
+            self.resync.stalled(session, now)
+        elif isinstance(event, TieLost):
+            if self.tables.shares(event.table):
+                event.table.change_again(event.changes)
+        elif isinstance(event, TieSettled):
+            spared = () if session.over else (session.peer,)
+            self._repeat_changes(event.table, event.changes, spared)
+        elif isinstance(event, AckedLate):
+            self._repeat_late_changes(event.table, event.changes, session.peer)
+        else:
+            return self._begun_anew(event.table, session, now)
+        self._look_ahead()
+        return []
+
+    def _begun_anew(self, table: TableStore, origin: Session, now: int) -> list[Changes]:
+        """A table has begun anew on a peer's word: the others may still have the one before, and
+        know ours as that one, as this peer may, too."""
+        origin.announce(table)
+        batches: list[Changes] = []
+        for session in list(self.sessions.values()):
+            if session is not origin:
+                batches += self._all_took(session, session.look_again((table,), now), now)
+        return batches
+
+    def _all_took(self, session: Session, events: list[Event], now: int) -> list[Changes]:
+        return [batch for event in events for batch in self.took(session, event, now)]
+
+    def ended(self, session: Session, why: str, now: int) -> list[Changes]:
+        """A session is over, for the reason in words: what observers are to be told."""
+        peer = session.peer
+        batches = self._all_took(session, session.happened(), now)
+        peer.log.warn(now, "session with peer {peer} ended: {why}", peer=peer.name, why=why)
+        if self.sessions.get(peer) is session:
+            del self.sessions[peer]
+            peer.trouble = why
+        self.resync.disconnected(session, now)
+        self._look_ahead()
+        return batches
+
+    # -- the resync ------------------------------------------------------
+
+    def start(self, now: int, expect_old: bool = False) -> None:
+        """Begin to learn: with ``expect_old`` an old process of our name is about to call."""
+        self.resync.start(now, expect_old)
+
+    def wake(self, now: int) -> None:
+        """The resync's deadline has come."""
+        self.resync.wake(now)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Forget what changed meanwhile, once no lesson is awaited or under way."""
+        if not self.resync.lessons_ahead:
+            self.meanwhile.forget()
 
     # -- tables ----------------------------------------------------------
 
-    def add_table(self, declaration: Declaration) -> StickTable:
-        """:raises LocalProtocolError: there is one of this name already."""
-        if declaration.name in self.tables:
-            raise LocalProtocolError("table", declaration.name, "a name that is not taken")
-        table = self.tables[declaration.name] = StickTable(declaration, quota=self._quota)
-        self._ids.setdefault(table.name, len(self._ids) + 1)
-        self.tables_version += 1
-        return table
+    def add_table(self, declaration: Declaration) -> str:
+        """Share one more table: in words what there is to learn from peers now.
+
+        :raises LocalProtocolError: there is one of this name already.
+        """
+        self.tables.add(declaration)
+        return f"table {declaration.name} was added"
+
+    def declare_table(self, declaration: Declaration) -> Optional[str]:
+        """Share a table, or declare one anew: entries keep what both declarations store.
+
+        With ``learn_columns`` those are also the columns beyond the declaration that
+        peers have defined. With another type or length of keys it begins anew. Returns
+        in words what there is to learn from peers now, if anything.
+
+        :raises LocalProtocolError: it has entries of as many earlier declarations
+            as can be told from each other.
+        """
+        table = self.tables.get(declaration.name)
+        if table is None or disagreement(table, declaration.layout) is not None:
+            self.remove_table(declaration.name)
+            return self.add_table(declaration)
+        self.tables.warn_of(declaration)
+        if self.adoption.learn_columns:
+            declaration = declaration.with_columns(self._defined_columns(table))
+        more = beyond(declaration.layout.columns, table.layout)
+        if not table.redeclare(declaration):
+            raise LocalProtocolError(
+                f"table {declaration.name}",
+                "one more declaration",
+                "fewer earlier ones of which there are still entries",
+            )
+        return f"table {declaration.name} stores more" if more else None
+
+    def _defined_columns(self, table: TableStore) -> Iterator[Column]:
+        """The columns of a table that peers store, as far as that is known."""
+        ours = table.declaration
+        yield from ours.learnt if ours.adopted_from is None else ours.layout.columns
+        for session in self.sessions.values():
+            for shared in session.tables:
+                if shared.table is table and shared.definition is not None:
+                    yield from shared.definition.layout.columns
 
     def remove_table(self, name: str) -> None:
-        """Share this table no longer, if there is one; its number stays its own."""
-        table = self.tables.pop(name, None)
-        if table is not None:
-            self.tables_version += 1
-            table.clear()
-            if table.discarding:
-                self.removed.append(table)
+        """Share a table no longer, if there is one of this name."""
+        if name in self.tables:
+            self.tables.remove(name)
+            for peer in self.peers.values():
+                peer.differences.pop(name, None)
 
-    def table_for(self, definition: Definition, peer: Peer) -> Optional[StickTable]:
-        """The table that a peer's updates belong to after this definition.
+    def learn_again(self, why: str, now: int) -> None:
+        """More is shared than before, for the reason in words: peers may have entries of it."""
+        self.resync.learn_again(why, now)
+        self._look_ahead()
 
-        A table that nobody here declared is adopted, with ``learn_tables``, and
-        an adopted one follows what is defined later. ``None`` if the peer's
-        table is not shared; the peer's `differences` and the log say why.
-        """
-        table = self._shared_table(definition, peer)
-        if isinstance(table, str):
-            self._note_difference(peer, definition.name, table)
-            return None
-        peer.differences.pop(definition.name, None)
-        return table
+    # -- changes made here -----------------------------------------------
 
-    def _note_difference(self, peer: Peer, name: str, why: str) -> None:
-        """Remember and log a reason once; of very many reasons, that there are more."""
-        if name not in peer.differences and len(peer.differences) >= self.limits.tables_per_peer:
-            name, why = "", "it defines more tables that are not shared"
-        if peer.differences.get(name) != why:
-            peer.differences[name] = why
-            self._log.warn("peer {peer}: {why}", peer=peer.name, why=why)
-
-    def _shared_table(self, definition: Definition, peer: Peer) -> Union[StickTable, str]:
-        """The table, or in words why there is none."""
-        name = definition.name
-        if not name.isprintable() or " " in name:
-            return f"table {name!r} cannot be shared: its name has characters that are not printed"
-        if isinstance(definition, RefusedDefinition):
-            return f"table {name} cannot be stored: {definition.why}"
-        table = self.tables.get(name)
-        if table is None:
-            if not self.learn_tables:
-                return f"table {name} is not declared here, and learn-tables is off"
-            limit = self.limits.tables_per_peer
-            if (
-                sum(one.declaration.adopted_from == peer.name for one in self.tables.values())
-                >= limit
-            ):
-                return f"table {name} is not adopted: {limit} of this peer's tables are already"
-            try:
-                declaration = Declaration.adopted(
-                    definition, peer.name, self.limits.entries_per_table
-                )
-            except LocalProtocolError as problem:
-                return f"table {name} cannot be adopted: {problem}"
-            self._log.info("table {table} adopted from peer {peer}", table=name, peer=peer.name)
-            return self.add_table(declaration)
-        why = disagreement(table, definition.layout)
-        if why is None and table.declaration.adopted_from is not None:
-            self._follow(table, definition, peer)
-        return why or table
-
-    def _follow(self, table: StickTable, definition: TableDefinition, peer: Peer) -> None:
-        """Take over what a later definition of an adopted table says.
-
-        Every peer may add data types; the rest is for the one it was adopted from.
-        """
-        ours = table.declaration
-        columns = {one.data_type: one for one in definition.layout.columns}
-        expire = definition.expire or 0
-        if peer.name == ours.adopted_from:
-            columns = {one.data_type: one for one in ours.layout.columns} | columns
-        else:
-            columns |= {one.data_type: one for one in ours.layout.columns}
-            expire = ours.expire
-        layout = attrs.evolve(ours.layout, columns=in_bit_order(list(columns.values())))
-        later = attrs.evolve(ours, layout=layout, expire=expire)
-        if later != ours:
-            table.redeclare(later)
-            self._log.info(
-                "table {table} follows a new definition by peer {peer}",
-                table=table.name,
-                peer=peer.name,
-            )
-
-    def local_id(self, table: StickTable) -> int:
-        """The number under which we define a table to peers, from 1."""
-        return self._ids[table.name]
-
-    # -- changes ---------------------------------------------------------
-
-    def changed(self, table: StickTable, keys: list[bytes], cause: Cause, now: int) -> None:
-        """Tell observers, and let sessions send what was changed here."""
-        if cause is Cause.SET:
-            self.note_newer(table, keys)
-            if self._wake_sessions is not None:
-                self._wake_sessions()
-        self.announce([Batch(table, cause, keys, now)], now)
-
-    def note_newer(self, table: StickTable, keys: Iterable[bytes]) -> None:
-        """While an old process has yet to teach us: what changed is newer than what it knows."""
+    def keys_removed(self, table: TableStore, keys: Iterable[bytes]) -> None:
+        """Note that keys are removed here, also those that an old process has yet to teach."""
         if self.resync.taking_over:
-            self._newer.setdefault(table.name, set()).update(keys)
-        elif self._newer:
-            self._newer.clear()
+            self.meanwhile.removed(table, keys)
 
-    def newer_than_old(self, table: StickTable) -> set[bytes]:
-        """The keys that the old process is not to overwrite."""
-        return self._newer.get(table.name, set())
+    def cleared(self, table: TableStore) -> None:
+        """Note that a table was cleared here."""
+        if self.resync.taking_over:
+            self.meanwhile.cleared(table)
 
-    def announce(self, batches: list[Batch], now: int) -> None:
-        """Tell observers, one batch after the other, even if they cause new ones."""
-        for batch in batches:
-            if batch.raw_keys:
-                self._batches.append(batch)
-            trashed = batch.table.take_trashed()
-            if trashed:
-                self._batches.append(Batch(batch.table, Cause.TRASHED, trashed, now))
-        if self._telling or not self._batches:
+    def _repeat_changes(
+        self, table: TableStore, changes: Mapping[bytes, int], spared: Collection[PeerMemory]
+    ) -> None:
+        """Send changes of ours once more, no change more than once (`ChangeLog.repeat`), and not
+        to the peers that are spared."""
+        if not self.tables.shares(table):
             return
-        self._telling = True
-        try:
-            while self._batches:
-                batch = self._batches.popleft()
-                if self._tell is not None:
-                    self._tell(batch)
-        finally:
-            self._telling = False
+        for key, columns in changes.items():
+            number = table.log.repeat(key, columns) if table.stored(key) is not None else None
+            if number is None:
+                continue
+            for peer in spared:
+                session = self.sessions.get(peer)
+                if session is not None:
+                    session.spare(table, key, number)
+
+    def _repeat_late_changes(
+        self, table: TableStore, changes: Mapping[bytes, int], late: PeerMemory
+    ) -> None:
+        """Send what is stored to a peer that has acked changes so late that another one had
+        changed the same by then: it may have got the one before the other.
+
+        HAProxies that have acked them before are not sent it: they may have counted on.
+        """
+        log = table.log
+        for key, columns in changes.items():
+            spared = [
+                peer
+                for peer in self.peers.values()
+                if peer is not late
+                and not (peer in self.sessions and self.sessions[peer].is_peerproto)
+                and log.number(key) <= peer.acked.get(log, 0)
+            ]
+            self._repeat_changes(table, {key: columns}, spared)

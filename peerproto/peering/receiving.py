@@ -1,166 +1,197 @@
 """Frames to tables, for one session: who defined what, and whose update is whose.
 
 What comes in one read is collected and stored in one go for each table, however
-often the peer goes from one to another.
+often the peer goes from one to another. Whose value holds, if both sides changed the same, is
+for `peerproto.peering.precedence` to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Optional
+from typing import Optional
 
-import attrs
-
-from peerproto.peering.node import Node
-from peerproto.peering.peer import Peer
-from peerproto.tables.batch import Batch, Cause
-from peerproto.tables.declaration import Declaration
+from peerproto.peering.adoption import Adoption, Refusal
+from peerproto.peering.definitions import Definitions, Unshared
+from peerproto.peering.events import (
+    Event,
+    Learnt,
+    TableShared,
+    TieLost,
+)
+from peerproto.peering.memory import PeerMemory
+from peerproto.peering.precedence import Precedence
+from peerproto.peering.sharedtable import SharedTable
+from peerproto.tables.changes import Cause
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.reception import Reception
-from peerproto.tables.table import StickTable
-from peerproto.wire.dictionary import ReceivingDictionary
+from peerproto.tables.store import TableStore
+from peerproto.updates.reception import Reception
+from peerproto.wire.dictionary import LONGEST_TEXT, ReceivingDictionary
+from peerproto.wire.errors import MalformedMessage
 from peerproto.wire.frames import STICK_TABLE, Frame
 from peerproto.wire.layout import Layout
-from peerproto.wire.messages import Definition, TableDefinition, read_update
-
-_LEARNT: Final = Cause.LEARNT
-
-
-@attrs.define(eq=False)
-class SharedTable:
-    """What this session knows of a table that both sides have.
-
-    ``sent`` is the latest of our changes that went out. ``got`` is the id of
-    the latest live update that came, ``acked`` the one that we acked.
-    """
-
-    table: StickTable
-    local_id: int
-    sent: int
-    remote_id: Optional[int] = None
-    reception: Optional[Reception] = None
-    got: Optional[int] = None
-    acked: Optional[int] = None
-
-
-@attrs.frozen
-class _Defined:
-    """What a peer defined, and which table it was when that was looked up last."""
-
-    definition: Definition
-    shared: Optional[SharedTable] = None
-    declaration: Optional[Declaration] = None
-
-    def again(
-        self, definition: Definition, tables: Mapping[str, StickTable]
-    ) -> Optional[SharedTable]:
-        """The table, if looking it up again would change nothing."""
-        if self.shared is None or definition != self.definition:
-            return None
-        table = tables.get(self.shared.table.name)
-        same = table is self.shared.table and table.declaration is self.declaration
-        return self.shared if same else None
-
-
-@attrs.frozen
-class _Unshared:
-    """Updates to skip: of a table that is not shared, or before any definition."""
-
-    layout: Optional[Layout]
-    """For the texts that they put into the dictionary."""
+from peerproto.wire.messages import UPDATES, Definition, TableDefinition, read_update
+from peerproto.wire.sizes import LONGEST_UPDATE
 
 
 class Receiver:
     """What the peer said on this session so far, as far as decoding depends on it."""
 
-    def __init__(self, node: Node, peer: Peer) -> None:
-        self._node = node
+    def __init__(
+        self,
+        peer: PeerMemory,
+        adoption: Adoption,
+        precedence: Precedence,
+        events: list[Event],
+    ) -> None:
+        """``events`` is where what happens is put, for the node."""
         self._peer = peer
+        self._adoption = adoption
+        self._directory = adoption.directory
+        self._precedence = precedence
+        self.differences = peer.differences
+        self.not_taken = peer.not_taken
+        self._names: set[str] = set()
+        """The tables that the peer has defined on this session."""
         self._dictionary = ReceivingDictionary()
         self._tables: dict[str, SharedTable] = {}
         self._version = -1
         self._all: list[SharedTable] = []
         """Those of `_tables` that are shared, as of this version."""
-        self._defined: dict[int, _Defined] = {}
-        self._current: SharedTable | _Unshared = _Unshared(None)
+        self._definitions = Definitions(adoption, self.differences)
+        self._current: SharedTable | Unshared = Unshared(None)
+        self._definition: Optional[Definition] = None
+        """The definition of the table that the next updates are for."""
         self._collecting: dict[SharedTable, None] = {}
         """The tables of which updates may wait to be stored, in order."""
-        self._batches: list[Batch] = []
+        self._events = events
 
     @property
     def tables(self) -> list[SharedTable]:
         """All tables of the node, as far as this session knows them."""
-        if self._version != self._node.tables_version:
-            self._version = self._node.tables_version
-            self._all = [self.shared(table) for table in self._node.tables.values()]
+        if self._version != self._directory.version:
+            self._version = self._directory.version
+            self._all = [self.shared(table) for table in self._directory.values()]
         return self._all
 
-    def shared(self, table: StickTable) -> SharedTable:
+    def shared(self, table: TableStore) -> SharedTable:
         """What is known of a table."""
         shared = self._tables.get(table.name)
         if shared is None or shared.table is not table:
-            sent = self._peer.acked.get(table.name, 0)
-            shared = SharedTable(table, self._node.local_id(table), sent)
+            if shared is not None:
+                self._definitions.forget(shared)
+            sent = self._peer.acked.get(table.log, 0)
+            shared = SharedTable(
+                self._directory.outgoing(table), self._directory.local_id(table), sent
+            )
+            shared.expire = self._peer.expires.get(table)
             self._tables[table.name] = shared
         return shared
 
+    def define_again(self, definition: Definition, now: int) -> bool:
+        """Take the next updates for a table that is known: whether it is, and is as it was."""
+        known = self._definitions.again(definition)
+        if known is None:
+            return False
+        self._definition = definition
+        if isinstance(known, Unshared):
+            self._current = known
+        else:
+            self._receive_by(known.reception, known.definition, known.shared, now)
+        return True
+
     def define(self, definition: Definition, now: int) -> None:
-        """The next updates are for this table."""
-        known = self._defined.get(definition.id)
-        shared = None if known is None else known.again(definition, self._node.tables)
-        if shared is not None:
-            self._collect(shared)
-            return
+        """Take the next updates for the table that is defined, as of ``now`` (ms)."""
         self.store(now)  # before the table may follow this definition
-        current = self._share(definition)
-        room = len(self._defined) < 2 * self._node.limits.tables_per_peer
-        if room or definition.id in self._defined:
-            if isinstance(current, SharedTable):
-                known = _Defined(definition, current, current.table.declaration)
-            else:
-                known = _Defined(definition)
-            self._defined[definition.id] = known
+        self._definition = definition
+        self._definitions.remember(definition, self._share(definition, now))
+
+    def look_again(self, now: int, adopt: bool) -> None:
+        """Look up again what the peer has defined, since other tables are shared now.
+
+        A table that is gone is not adopted anew: for that, the peer must define it. With
+        ``adopt``, what is not shared is looked at as if the peer had just defined it: more
+        of it may be taken from now on.
+        """
+        current = self._definition
+        for known in self._definitions.under_ids():
+            if adopt:
+                self.define(known, now)
+            elif known.name in self._directory:
+                self._define_known(known, now)
+        if current is not None and current.name in self._directory:
+            self._define_known(current, now)
+        else:
+            # The peer goes on with a table that is gone, or with none.
+            self.store(now)
+            self._definition = current
+            self._current = Unshared(getattr(current, "layout", None))
+
+    def _define_known(self, definition: Definition, now: int) -> None:
+        if not self.define_again(definition, now):
+            self.define(definition, now)
 
     def switch(self, table_id: int, now: int) -> None:
-        """The next updates are for the table that was defined under this id."""
-        known = self._defined.get(table_id)
-        if known is None:
-            self._current = _Unshared(None)
+        """Take the next updates for the table that was defined under this id."""
+        definition = self._definitions.under_id(table_id)
+        if definition is None:
+            self._current = Unshared(None)
+            self._definition = None
         else:
-            self.define(known.definition, now)
+            self._define_known(definition, now)
 
     def update(self, frame: Frame, now: int) -> None:
-        """:raises MalformedMessage: see `read_update`."""
+        """Read an update for the table that was defined last; ``now`` is in ms.
+
+        :raises MalformedMessage: see `read_update`.
+        """
         current = self._current
-        if isinstance(current, _Unshared):
+        if isinstance(current, Unshared):
             if current.layout is not None:
-                read_update(frame.message_type, frame.payload, current.layout, self._dictionary)
+                self._read_texts(frame, current.layout)
             return
         reception = current.reception
         assert reception is not None
-        update_id, expiry, key, record = read_update(
+        update_id, expiry, key, record, said = read_update(
             frame.message_type, frame.payload, reception.layout, self._dictionary
         )
+        if self._dictionary.longest_refused:
+            self._note_not_taken(
+                current.table, "a server_key", self._dictionary.longest_refused, LONGEST_TEXT, now
+            )
+            self._dictionary.longest_refused = 0
         if update_id is None:
             update_id = ((current.got or 0) + 1) & ID_MASK
         current.got = update_id
         self._peer.counters.rx_updates += 1
-        reception.add((key, expiry, record), now)
+        reception.add((key, expiry, record, said), now)
+
+    def _read_texts(self, frame: Frame, layout: Layout) -> None:
+        """Take what an update to skip puts into the dictionary.
+
+        HAProxy does not look into one at all: so an error in it does not end the session.
+        """
+        try:
+            read_update(frame.message_type, frame.payload, layout, self._dictionary)
+        except MalformedMessage as problem:
+            self._peer.log.debug(
+                "peer {peer}: an update of a table that is not shared: {problem}",
+                peer=self._peer.name,
+                problem=problem,
+            )
 
     def read_run(self, data: bytes, start: int, now: int) -> int:
         """Take as many updates as can be taken at once: where the rest of ``data`` begins."""
         rest = len(data) - start
         if rest < 3 or data[start] != STICK_TABLE or rest < 3 + data[start + 2]:
             return start
+        if data[start + 1] not in UPDATES:
+            return start
         current = self._current
-        if isinstance(current, _Unshared):
+        if isinstance(current, Unshared):
             return start
         assert current.reception is not None
         reader = current.reception.reader
-        if reader is None:
-            return start
         before = len(reader.keys)
-        end = reader.read(data, start, current.table.stamp(now))
+        end = reader.read(data, start, current.reception.stamp(now))
         count = len(reader.keys) - before
         if count:
             self._peer.counters.rx_updates += count
@@ -179,38 +210,97 @@ class Receiver:
     def _store(self, shared: SharedTable, now: int) -> None:
         table, reception = shared.table, shared.reception
         assert reception is not None
-        if self._node.tables.get(table.name) is not table:
+        if not reception.keys:
+            return
+        if not self._directory.shares(table):
             reception.forget()  # the table was removed here since it was defined
             return
-        if self._peer.local:
-            taken = reception.store(now, self._node.newer_than_old(table))
-        else:
-            taken = reception.store(now)
-            if taken:
-                self._node.note_newer(table, taken)
-        if taken is None:
-            return
-        self._batches.append(Batch(table, _LEARNT, taken, now, self._peer.name))
+        precedence = self._precedence
+        verdict = precedence.judge(shared, reception, now)
+        batches = reception.store(now, self._peer.name, verdict.newer, verdict.stays)
+        if reception.longest_refused:
+            self._note_not_taken(table, "an update", reception.longest_refused, LONGEST_UPDATE, now)
+            reception.longest_refused = 0
+        for batch in batches:
+            if batch.cause is Cause.LEARNT:
+                precedence.taken(reception, batch.raw_keys, verdict, now)
+        if batches:
+            self._events.append(Learnt(batches))
+        if verdict.lost:
+            self._events.append(TieLost(table, verdict.lost))
+        if reception.left_aside:
+            left, reception.left_aside = reception.left_aside, {}
+            precedence.left_aside(table, left)
 
-    def take_batches(self) -> list[Batch]:
-        """What was stored since the last call."""
-        batches, self._batches = self._batches, []
-        return batches
+    def begin_lesson(self) -> None:
+        """The updates to come belong to a lesson that the node wants."""
+        self._precedence.learning = True
+        self.not_taken.clear()  # what was too long comes again, if it is still there
 
-    def _share(self, definition: Definition) -> SharedTable | _Unshared:
-        table = self._node.table_for(definition, self._peer)
+    def end_lesson(self, finished: bool) -> None:
+        """The lesson is over."""
+        if finished:
+            # A whole lesson has every table of the peer: the others are gone there.
+            for name in self.differences.keys() - self._names - {""}:
+                del self.differences[name]
+        self._precedence.end_lesson()
+
+    def _note_not_taken(self, table: TableStore, what: str, size: int, most: int, now: int) -> None:
+        """Say once in a session that something was too long to be taken."""
+        name = f"{what} of table {table.name}"
+        if name not in self.not_taken:
+            why = f"{name} was not taken: read {size} bytes, expected {most} at most"
+            self.not_taken[name] = why
+            self._peer.log.warn(now, "peer {peer}: {why}", peer=self._peer.name, why=why)
+
+    def _table_for(self, definition: Definition, now: int) -> Optional[TableStore]:
+        """The table that the next updates are for, if it is shared; the log says why not."""
+        self._names.add(definition.name)
+        in_lesson = self._precedence.learning
+        found, events = self._adoption.table_for(definition, self._peer, now, in_lesson)
+        self._events += events
+        if isinstance(found, Refusal):
+            self._note_difference(definition.name, found.why, now)
+            return found.table
+        if self.differences.pop(definition.name, None) is not None:
+            self._events.append(TableShared(found, in_lesson))
+        return found
+
+    def _note_difference(self, name: str, why: str, now: int) -> None:
+        """Remember and log a reason once; of very many reasons, that there are more."""
+        if (
+            name not in self.differences
+            and len(self.differences) >= self._adoption.limits.tables_per_peer
+        ):
+            name, why = "", "it defines more tables that are not shared"
+        if self.differences.get(name) != why:
+            self.differences[name] = why
+            self._peer.log.warn(now, "peer {peer}: {why}", peer=self._peer.name, why=why)
+
+    def _share(self, definition: Definition, now: int) -> SharedTable | Unshared:
+        table = self._table_for(definition, now)
         if not isinstance(definition, TableDefinition) or table is None:
-            self._current = _Unshared(getattr(definition, "layout", None))
+            self._current = Unshared(getattr(definition, "layout", None))
             return self._current
         shared = self.shared(table)
-        known = shared.reception
-        if known is None or (known.layout, known.expire) != (definition.layout, definition.expire):
-            shared.reception = Reception(
-                table, definition.layout, definition.expire, self._dictionary.known
-            )
-        shared.remote_id = definition.id
-        self._collect(shared)
+        reception = self._definitions.reception(definition, shared, self._dictionary.known)
+        self._receive_by(reception, definition, shared, now)
         return shared
+
+    def _receive_by(
+        self, reception: Reception, definition: TableDefinition, shared: SharedTable, now: int
+    ) -> None:
+        """Take the next updates for a shared table, as a definition says."""
+        if shared.definition is None and not self._precedence.learning:
+            # Of what the peer had in it before, a lesson may tell.
+            self._events.append(TableShared(shared.table, in_lesson=False))
+        if shared.definition is not definition:
+            if shared in self._collecting:
+                self._store(shared, now)  # what came by another definition comes first
+            shared.reception, shared.definition = reception, definition
+            if definition.expire is not None:
+                shared.expire = self._peer.expires[shared.table] = definition.expire
+        self._collect(shared)
 
     def _collect(self, shared: SharedTable) -> None:
         self._current = shared

@@ -1,79 +1,92 @@
 """The resync of the node: from whom it learns what it has missed.
 
-Specification, part III, from the learner's side; the session has the teacher's.
-A node that takes over from an old process of its own name waits for that one
-first (III a). Then, or at once where there is none, it asks one remote peer
-after another (III b), until it was taught to the end by one that counted itself
-up to date:
+The learner's side of doc/protocol.md, "Resync"; the session has the teacher's. Its states
+are those of `RESYNC` in `peerproto.peering.states`. A node that takes over from an old process
+of its own name waits for that one first. Then, or at once where there is none, it asks one
+remote peer after another (doc/protocol.md, "Who asks"), until it was taught to the end by one
+that counted itself up to date.
 
-======================  ==================  ======================  ======================
-in state                on                  to state                and
-======================  ==================  ======================  ======================
-``EXPECTING_OLD``       old process calls   ``LEARNING_FROM_OLD``
-``EXPECTING_OLD``       5 s                 ``WAITING``
-``LEARNING_FROM_OLD``   finished            ``UP_TO_DATE``
-``LEARNING_FROM_OLD``   partial             ``EXPECTING_OLD``
-``LEARNING_FROM_OLD``   its session ends    ``EXPECTING_OLD``
-``WAITING``             a peer connects     ``LEARNING``            asks it
-``WAITING``             5 s                 ``UP_TO_DATE``          (nobody is there)
-``LEARNING``            finished            ``UP_TO_DATE``
-``LEARNING``            partial             ``WAITING``             asks it no more
-``LEARNING``            its session ends    ``WAITING``             may ask it again
-======================  ==================  ======================  ======================
-
-On the way to ``WAITING`` a connected peer is asked at once, if there is one that
-may be, chosen at random. The 5 s belong to the state, and start again whenever
-it is entered. A lesson has no time limit of its own. The old process teaches
+On the way to ``WAITING`` a connected peer is asked at once, if there is one that may be, chosen
+at random. The node waits for 5 s whenever that state is entered; for 15 s while there are
+*debtors*: peers whose lesson broke off. What such a peer has and the node has not is known to
+be missing, so it is given the time to come back, 60 s in all, and is asked whenever it comes
+back later. A lesson has no time limit of its own, but it must go on. The old process teaches
 without being asked.
+
+A node that became up to date because nobody was there asks the peers that come later, too; and
+so it asks a peer that is new to it, or that differed. If that one begins by asking for a
+lesson, it is taught first. The node also asks a peer with which it shares a table from now on,
+as one that it has adopted, if no teacher had that table: what the peer has learnt of it from
+others is in a lesson alone. The node counts itself up to date meanwhile, but does not end a
+lesson for others with *finished* until it has heard them.
 """
 
 from __future__ import annotations
 
-import enum
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Optional
+from typing import Final, Optional
+from weakref import WeakKeyDictionary, WeakSet
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from peerproto.peering.boundedlog import BoundedLog, Log
+from peerproto.peering.memory import PeerMemory
+from peerproto.peering.session import Session
+from peerproto.peering.standing import Pupil
+from peerproto.peering.states import RESYNC, ResyncInput, ResyncState
+from peerproto.tables.store import TableStore
 
-if TYPE_CHECKING:
-    from peerproto.peering.session import Session
+RESYNC_TIMEOUT: Final = 5_000
+"""Time in ms to wait for a peer that can be asked."""
 
-RESYNC_TIMEOUT: Final = 5.0
-"""Seconds to wait for a peer that can be asked."""
+DEBT_TIMEOUT: Final = 15_000
+"""Time in ms to wait for a peer whose lesson broke off: it is called three times in that time."""
 
-
-class ResyncState(enum.Enum):
-    EXPECTING_OLD = "waiting for the old process"
-    LEARNING_FROM_OLD = "learning from the old process"
-    WAITING = "waiting for a peer to learn from"
-    LEARNING = "learning from a peer"
-    UP_TO_DATE = "up to date"
+LONGEST_DEBT: Final = 60_000
+"""Time in ms after which peers whose lessons break off again and again are waited for no more."""
 
 
 _TAKING_OVER: Final = (ResyncState.EXPECTING_OLD, ResyncState.LEARNING_FROM_OLD)
+_LEARNING: Final = (ResyncState.LEARNING, ResyncState.LEARNING_FROM_OLD)
 
 
 class Resync:
-    """Where the node stands; sessions tell it what happens to them."""
+    """Where the node stands. The node tells it what happens to sessions and peers, at ``now``
+    in ms, and calls `wake` when its `deadline` has come."""
 
-    _log = Logger()
-
-    def __init__(self, clock: IReactorTime, chance: Optional[random.Random] = None) -> None:
-        self.clock = clock
+    def __init__(self, log: Log, chance: Optional[random.Random] = None) -> None:
+        """``chance`` chooses whom to ask."""
         self._chance = chance or random.Random()
-        self._timer: Optional[IDelayedCall] = None
+        self._log = BoundedLog("the resync", log)
+        self.deadline: Optional[int] = None
+        """When (in ms) to call `wake`; ``None`` if nothing is waited for."""
+        self._running = False
         self._connected: list[Session] = []
-        self._asked_in_vain: set[str] = set()
         self._teacher: Optional[Session] = None
-        self._waiters: list[Deferred[str]] = []
+        self._in_vain: WeakSet[Session] = WeakSet()
+        """Sessions whose lesson was of no use: they are not asked again."""
+        self._debtors: WeakSet[PeerMemory] = WeakSet()
+        """Peers whose lesson broke off."""
+        self._owed_since = 0
+        """When (in ms) the node began to wait for them, while there are any."""
+        self._heard: WeakKeyDictionary[PeerMemory, WeakSet[TableStore]] = WeakKeyDictionary()
+        """Peers whose lesson came to its end, and the tables that were in it."""
+        self._added: WeakSet[PeerMemory] = WeakSet()
+        """Peers that are new to this node, and were not heard yet."""
+        self._awaited: WeakSet[Session] = WeakSet()
+        """Sessions that were asked, or are to be asked, and have not ended a lesson since."""
+        self._taught: WeakSet[TableStore] = WeakSet()
+        """Tables that were in a lesson of a peer that counts itself up to date."""
+        self._newly_shared: WeakKeyDictionary[Session, WeakSet[TableStore]] = WeakKeyDictionary()
+        """Tables that are shared on a session from now on, and were not in a lesson."""
+        self._complete = False
+        """Whether a peer that was up to date has taught this node to the end."""
+        self._again: Optional[str] = None
+        """Why one more lesson is needed when the present one is over."""
         self.state = ResyncState.WAITING
         self.reason = "not started"
 
     @property
     def up_to_date(self) -> bool:
+        """Whether the node counts itself up to date, and learns from nobody."""
         return self.state is ResyncState.UP_TO_DATE
 
     @property
@@ -81,114 +94,242 @@ class Resync:
         """Whether an old process has yet to teach us what it knows."""
         return self.state in _TAKING_OVER
 
-    def start(self, expect_old: bool = False) -> None:
+    @property
+    def lessons_ahead(self) -> bool:
+        """Whether a lesson is awaited, or a peer is giving one."""
+        if not self._running:
+            return False
+        return not self.up_to_date or any(one.lesson_ahead for one in self._connected)
+
+    def can_finish(self, pupil: Pupil) -> bool:
+        """Whether a lesson to this pupil may end with *finished*, as things stand now.
+
+        That is if the node is up to date, learns from nobody but the pupil itself, and nobody
+        else owes it the rest of a lesson: what is missing then is known to be missing.
+        """
+        if not self.up_to_date:
+            return False
+        if any(one.gives_lesson for one in self._connected if one is not pupil):
+            return False
+        return all(one is pupil.peer for one in self._debtors)
+
+    def start(self, now: int, expect_old: bool = False) -> None:
         """Begin: with ``expect_old`` an old process of our name is about to call."""
-        self._asked_in_vain.clear()
-        if expect_old:
-            self._expect_old("started")
-        else:
-            self._wait("started")
+        self._running = True
+        self._complete = False
+        self._again = None
+        for known in (self._debtors, self._added, self._in_vain, self._awaited, self._taught):
+            known.clear()
+        self._heard.clear()
+        first = ResyncState.EXPECTING_OLD if expect_old else ResyncState.WAITING
+        self._enter(first, "started", now)
 
     def stop(self) -> None:
-        """The node ends: no timer stays behind, and sessions end without consequence."""
-        self._stop_timer()
+        """The node ends: nothing is waited for, and sessions end without consequence."""
+        self._running = False
+        self.deadline = None
         self._teacher = None
         self._connected.clear()
 
-    def when_up_to_date(self) -> Deferred[str]:
-        """Fires, with the reason, when the node counts itself up to date."""
-        waiter: Deferred[str] = Deferred()
-        if self.up_to_date:
-            waiter.callback(self.reason)
-        else:
-            self._waiters.append(waiter)
-        return waiter
+    def wake(self, now: int) -> None:
+        """Time has passed: nobody may have come in it."""
+        if self.deadline is None or now < self.deadline:
+            return
+        self._step(ResyncInput.TIME, self._who_did_not_come(now), now)
 
-    # -- what happens ----------------------------------------------------
+    # -- what happens to sessions ----------------------------------------
 
-    def connected(self, session: Session) -> None:
+    def connected(self, session: Session, now: int) -> None:
         """A session was established."""
         if session.peer.local:
-            if self.state is ResyncState.EXPECTING_OLD:
+            if self._step(ResyncInput.OLD_CALLS, "it called us", now):
                 self._teacher = session
-                self._enter(ResyncState.LEARNING_FROM_OLD, "it called us")
                 session.expect_lesson()
             return
         self._connected.append(session)
         if self.state is ResyncState.WAITING:
-            self._ask_someone()
+            self._ask_someone(now)
+        elif self.state is ResyncState.UP_TO_DATE and self._running:
+            if session.peer in self._debtors:
+                self._ask(session, ResyncInput.DEBTOR, now)
+            elif self._is_news(session.peer):
+                self._ask_later(session)
 
-    def disconnected(self, session: Session) -> None:
+    def _is_news(self, peer: PeerMemory) -> bool:
+        """Whether a peer that comes may have something that is not known here, or may have put
+        right what was known to differ."""
+        if peer in self._added or peer.differences or peer.not_taken:
+            return True
+        return not (self._complete or peer in self._heard)
+
+    def disconnected(self, session: Session, now: int) -> None:
         """A session ended."""
         if session in self._connected:
             self._connected.remove(session)
+        if session in self._awaited and not session.peer.local:
+            # It was asked, or was to be asked: what it has, and this node has not, is missing.
+            self._owe(session.peer, now)
+        self._awaited.discard(session)
         if session is self._teacher:
-            self._wait_again(f"the session with {session.peer.name} ended in mid-lesson")
+            why = f"the session with {session.peer.name} ended in mid-lesson"
+            self._step(ResyncInput.LOST, why, now)
 
-    def finished(self, session: Session) -> None:
-        """The lesson is over, and the teacher counts itself up to date."""
-        if session is self._teacher:
-            self._become_up_to_date(f"finished by {session.peer.name}")
+    def finished(self, session: Session, now: int) -> None:
+        """A lesson that was asked for is over, and the teacher counts itself up to date."""
+        self._taught.update(session.defined)
+        self._ended(session)
+        given_up = session in self._in_vain and not self.up_to_date
+        if session is self._teacher or (given_up and not session.peer.local):
+            self._finished(session, now)
+        elif self.up_to_date:
+            self._complete = True
 
-    def partial(self, session: Session) -> None:
-        """The lesson is over, but the teacher does not count itself up to date."""
+    def partial(self, session: Session, now: int) -> None:
+        """A lesson is over, but the teacher does not count itself up to date."""
+        self._ended(session)
+        self._in_vain.add(session)
         if session is self._teacher:
-            self._asked_in_vain.add(session.peer.name)
-            self._wait_again(f"{session.peer.name} is not up to date itself")
+            self._step(ResyncInput.PARTIAL, f"{session.peer.name} is not up to date itself", now)
+
+    def _ended(self, session: Session) -> None:
+        """A lesson came to its end, in whichever way."""
+        peer = session.peer
+        self._heard.setdefault(peer, WeakSet()).update(session.defined)
+        self._awaited.discard(session)
+        self._added.discard(peer)
+        self._debtors.discard(peer)
+
+    def stalled(self, session: Session, now: int) -> None:
+        """Nothing more comes of a lesson, though its session lives on."""
+        if not session.peer.local:
+            self._owe(session.peer, now)
+        if session is self._teacher:
+            self._in_vain.add(session)
+            why = f"nothing more comes of the lesson of {session.peer.name}"
+            self._step(ResyncInput.STALLED, why, now)
+
+    # -- what happens to the node ----------------------------------------
+
+    def learn_again(self, reason: str, now: int) -> None:
+        """The node shares something that it did not share before: peers may have entries of it."""
+        if not self._running:
+            return
+        if self.state in (*_LEARNING, ResyncState.EXPECTING_OLD):
+            # The present lesson may be beyond that already.
+            self._again = reason
+            return
+        self._in_vain.clear()
+        if self.state is ResyncState.WAITING:
+            # The time for which it waits goes on: whoever comes is asked for all tables anyway.
+            self._ask_someone(now)
+        else:
+            self._begin_anew(reason, now)
+
+    def newly_shared(self, session: Session, table: TableStore) -> None:
+        """A table is shared with a peer from now on: more of it may be in a lesson of that peer,
+        unless it was in one, or in one of a peer that counts itself up to date."""
+        known = table in self._taught or table in self._heard.get(session.peer, ())
+        if self._running and not known:
+            self._newly_shared.setdefault(session, WeakSet()).add(table)
+            if self.up_to_date:
+                self._ask_for_newly_shared(None)
+
+    def _ask_for_newly_shared(self, teacher: Optional[Session]) -> None:
+        """Ask for the tables that are shared from now on, but for those that a teacher has, too."""
+        for session, tables in list(self._newly_shared.items()):
+            if session not in self._connected or session.lesson_ahead:
+                continue
+            if teacher is None or any(map(teacher.lacks, tables)):
+                self._ask_later(session)
+        self._newly_shared.clear()
+
+    def _ask_later(self, session: Session) -> None:
+        self._awaited.add(session)
+        session.ask_later()
+
+    def peer_added(self, peer: PeerMemory, now: int) -> None:
+        """The node has one more peer: what that one has is not known here."""
+        self._added.add(peer)
+        if self._running and self.up_to_date and not self._connected:
+            self._begin_anew(f"{peer.name} was added", now)
+
+    def peer_removed(self, peer: PeerMemory, now: int) -> None:
+        """The node has a peer no longer, and waits for it no longer.
+
+        Its session is over by then.
+        """
+        owed = peer in self._debtors
+        self._debtors.discard(peer)
+        self._added.discard(peer)
+        self._heard.pop(peer, None)
+        if owed:
+            self._step(ResyncInput.DEBTOR_REMOVED, f"{peer.name} is no peer any more", now)
 
     # -- the states ------------------------------------------------------
 
-    def _wait_again(self, reason: str) -> None:
-        """A lesson was of no use: wait for another teacher of the same kind."""
-        if self.state is ResyncState.LEARNING_FROM_OLD:
-            self._expect_old(reason)
-        else:
-            self._wait(reason)
+    def _begin_anew(self, reason: str, now: int) -> None:
+        """There is more to learn than before: whoever owes a lesson has its whole time again."""
+        self._owed_since = now
+        self._step(ResyncInput.MORE, reason, now)
 
-    def _expect_old(self, reason: str) -> None:
-        self._enter(ResyncState.EXPECTING_OLD, reason)
-        self._teacher = None
-        self._start_timer(self._no_old_process)
+    def _owe(self, peer: PeerMemory, now: int) -> None:
+        """A peer's lesson had no end."""
+        if not self._debtors:
+            self._owed_since = now
+        self._debtors.add(peer)
 
-    def _no_old_process(self) -> None:
-        self._timer = None
-        self._wait(f"no old process called within {RESYNC_TIMEOUT:g} s")
+    def _who_did_not_come(self, now: int) -> str:
+        if self.state is ResyncState.EXPECTING_OLD:
+            return f"no old process called within {RESYNC_TIMEOUT // 1000} s"
+        if not self._debtors:
+            return f"no peer to learn from within {RESYNC_TIMEOUT // 1000} s"
+        names = ", ".join(sorted(peer.name for peer in self._debtors))
+        return f"{names} did not end a lesson within {(now - self._owed_since) // 1000} s"
 
-    def _wait(self, reason: str) -> None:
-        self._enter(ResyncState.WAITING, reason)
-        self._teacher = None
-        self._start_timer(self._nobody_there)
-        self._ask_someone()
-
-    def _nobody_there(self) -> None:
-        self._timer = None
-        self._become_up_to_date(f"no peer to learn from within {RESYNC_TIMEOUT:g} s")
-
-    def _ask_someone(self) -> None:
-        available = [
-            session for session in self._connected if session.peer.name not in self._asked_in_vain
-        ]
+    def _ask_someone(self, now: int) -> None:
+        available = [session for session in self._connected if session not in self._in_vain]
         if available:
-            self._teacher = self._chance.choice(available)
-            self._enter(ResyncState.LEARNING, f"asked {self._teacher.peer.name}")
-            self._teacher.ask_for_lesson()
+            self._ask(self._chance.choice(available), ResyncInput.TEACHER, now)
 
-    def _become_up_to_date(self, reason: str) -> None:
-        self._enter(ResyncState.UP_TO_DATE, reason)
-        self._teacher = None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.callback(reason)
+    def _ask(self, session: Session, on: ResyncInput, now: int) -> None:
+        again = ", whose lesson broke off" if on is ResyncInput.DEBTOR else ""
+        if self._step(on, f"asked {session.peer.name}{again}", now):
+            self._teacher = session
+            self._awaited.add(session)
+            session.ask_for_lesson()
 
-    def _enter(self, state: ResyncState, reason: str) -> None:
-        self._stop_timer()
+    def _finished(self, teacher: Session, now: int) -> None:
+        self._ask_for_newly_shared(teacher)
+        self._complete = True
+        self._debtors.clear()
+        self._added.clear()
+        if self._again is None:
+            self._step(ResyncInput.FINISHED, f"finished by {teacher.peer.name}", now)
+        else:
+            self._step(ResyncInput.FINISHED_TOO_EARLY, self._again, now)
+
+    def _step(self, on: ResyncInput, reason: str, now: int) -> bool:
+        """Go to the next state: whether there is one."""
+        step = RESYNC.get((self.state, on))
+        if step is None:
+            return False
+        self._enter(step.to, reason, now)
+        return True
+
+    def _enter(self, state: ResyncState, reason: str, now: int) -> None:
         self.state, self.reason = state, reason
-        self._log.info("resync: {state}: {reason}", state=state.value, reason=reason)
-
-    def _start_timer(self, over: Callable[[], None]) -> None:
-        self._timer = self.clock.callLater(RESYNC_TIMEOUT, over)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.deadline = None
+        self._log.info(now, "resync: {state}: {reason}", state=state.value, reason=reason)
+        if state not in _LEARNING:
+            self._teacher = None
+        if state is ResyncState.EXPECTING_OLD:
+            self.deadline = now + RESYNC_TIMEOUT
+        elif state is ResyncState.WAITING:
+            if self._again is not None:
+                self._again = None
+                self._in_vain.clear()
+            self.deadline = now + RESYNC_TIMEOUT
+            if self._debtors:
+                # However often they come and break off again, that comes to an end.
+                self.deadline = max(now, min(now + DEBT_TIMEOUT, self._owed_since + LONGEST_DEBT))
+            self._ask_someone(now)

@@ -1,22 +1,25 @@
 """Entries to bytes, for one session: live changes and lessons.
 
 Every update carries its id: HAProxy 3.3 and later acks wrongly after one that
-does not. With 2.1 every update carries its expiry too, so that a change that a
-peer gets late does not live longer there than here. HAProxy takes both, and
-does the latter in lessons only.
+does not. With 2.1, those of lessons carry their expiry, too; for those of live
+changes see `peerproto.updates.live`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Optional
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Optional
 
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.lesson import Question
-from peerproto.tables.live import LiveUpdates, live_of
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.table import StickTable
+from peerproto.tables.store import TableStore
+from peerproto.updates.lesson import LessonRequest
+from peerproto.updates.live import Live, LiveBytes
+from peerproto.updates.outgoing import Outgoing
 from peerproto.wire.dictionary import SendingDictionary
+
+_LONGEST_LIFE: Final = 0x7FFFFFFF
+"""In ms: HAProxy reads a signed number."""
 
 
 class Sender:
@@ -27,59 +30,115 @@ class Sender:
         """The time in ms that expiries and ages are reckoned to."""
         self.taught = 0
         """Entries in the current lesson so far."""
+        self.skipped = False
+        """Whether a table went away in the current lesson, before all of it was taught."""
         self._timed = timed
         self._dictionary = SendingDictionary()
         self._definitions: dict[int, tuple[Declaration, bytes]] = {}
         """By our ids of the tables: the declaration that was announced last, and how."""
         self._current: Optional[Declaration] = None
         """What the next update belongs to, for the peer."""
-        self._live: dict[int, LiveUpdates] = {}
+        self._live: dict[int, LiveBytes] = {}
         """By our ids of the tables, for those with texts."""
 
     def changes(
-        self, local_id: int, table: StickTable, sent: int, room: int
-    ) -> tuple[bytes, int, int]:
-        """The changes after ``sent``, until they have ``room`` bytes.
+        self,
+        local_id: int,
+        outgoing: Outgoing,
+        sent: int,
+        room: int,
+        expire: Optional[int],
+        spared: Mapping[bytes, int],
+    ) -> tuple[bytes, Live]:
+        """The changes after ``sent`` but for those ``spared``, until they have ``room`` bytes.
 
-        Returns with them the number of the latest change that is behind us now, and
-        how many updates that took.
+        ``expire`` (ms) is what the peer's own definition of the table says, if it is known.
         """
+        life: Optional[int] = None
+        if self._timed:
+            life = min(expire, _LONGEST_LIFE) if expire else 0
+        table = outgoing.store
         if table.layout.codec.has_texts:
-            updates = self._live.get(local_id)
-            if updates is None:
-                updates = self._live[local_id] = LiveUpdates(self._timed, self._dictionary)
+            updates = self._own_updates(local_id, outgoing, life)
         else:
-            updates = live_of(table, self._timed)
-        live = updates.after(table, sent, room, self.now)
+            updates = outgoing.live(local_id, life)
+        live = updates.after(table, sent, room, self.now, spared)
         if not live.count:
-            return b"", live.sent, 0
-        return self._announce(local_id, table.declaration) + live.data, live.sent, live.count
+            return b"", live
+        data = live.data
+        if live.first is not self._current:
+            data = self._announce_some(local_id, table.declaration, live) + data
+        self._current = live.last
+        return data, live
 
-    def lesson(self, tables: list[tuple[int, StickTable]]) -> Iterator[bytes]:
+    def _own_updates(self, local_id: int, outgoing: Outgoing, life: Optional[int]) -> LiveBytes:
+        """What writes the changes of a table with texts."""
+        updates = self._live.get(local_id)
+        if updates is None or updates.life != life:
+            updates = self._live[local_id] = outgoing.live(local_id, life, self._dictionary)
+        return updates
+
+    def _announce_some(self, local_id: int, declaration: Declaration, live: Live) -> bytes:
+        """The definition of what a few changes are of.
+
+        All columns of the table are announced before, once, for a peer that adopts it.
+        """
+        announced, _ = self._definitions.get(local_id, (None, b""))
+        if announced is declaration:
+            return live.definition
+        whole = self.announce(local_id, declaration)
+        return whole if live.first is declaration else whole + live.definition
+
+    def begin_lesson(self) -> None:
+        """Count the entries of one more lesson from 0."""
+        self.taught = 0
+        self.skipped = False
+
+    def lesson(
+        self, tables: list[tuple[int, Outgoing]], is_shared: Callable[[TableStore], bool]
+    ) -> Iterator[bytes]:
         """Every entry of the tables, given with our ids of them, a chunk at a time.
+
+        A table of which ``is_shared`` says no in mid-lesson is left: another one of its
+        name may have been defined meanwhile.
 
         All updates of a table carry the id of its latest change at the start:
         a peer that acks it says that it needs nothing from before.
         """
-        self.taught = 0
-        return self._answers(
-            [
-                (
-                    local_id,
-                    Question(table, self._timed, (table.log.head & ID_MASK).to_bytes(4, "big")),
-                )
-                for local_id, table in tables
-            ]
-        )
+        requests = []
+        for local_id, outgoing in tables:
+            update_id = (outgoing.store.log.head & ID_MASK).to_bytes(4, "big")
+            requests.append((local_id, outgoing.request(self._timed, update_id)))
+        return self._answers(requests, is_shared)
 
-    def _answers(self, questions: list[tuple[int, Question]]) -> Iterator[bytes]:
-        for local_id, question in questions:
-            yield self._announce(local_id, question.table.declaration)
-            for chunk in question.chunks(self._dictionary, lambda: self.now):
-                self.taught += chunk.count
-                yield self._announce(local_id, chunk.declaration) + chunk.data
+    def _answers(
+        self,
+        requests: list[tuple[int, LessonRequest]],
+        is_shared: Callable[[TableStore], bool],
+    ) -> Iterator[bytes]:
+        for local_id, request in requests:
+            yield from self._answer(local_id, request, is_shared)
+            if not is_shared(request.table):
+                self.skipped = True
 
-    def _announce(self, local_id: int, declaration: Declaration) -> bytes:
+    def _answer(
+        self,
+        local_id: int,
+        request: LessonRequest,
+        is_shared: Callable[[TableStore], bool],
+    ) -> Iterator[bytes]:
+        if not is_shared(request.table):
+            return
+        yield self.announce(local_id, request.table.declaration)
+        for chunk in request.chunks(self._dictionary, lambda: self.now):
+            if not is_shared(request.table):
+                break
+            self.taught += chunk.count
+            yield b"".join(
+                self.announce(local_id, declaration) + data for declaration, data in chunk.stretches
+            )
+
+    def announce(self, local_id: int, declaration: Declaration) -> bytes:
         """A table's definition; empty if the updates so far were of it."""
         if declaration is self._current:
             return b""

@@ -1,42 +1,33 @@
 """One session with one peer, from the status 200 to its end. No I/O.
 
-Bytes that came go in with `Session.receive`, bytes to send are drawn with
-`Session.pull`, and `Session.next_wake` says when `Session.wake` must be called.
-Toward the peer a session is in one of these states (specification, part III;
-PROTOCOL.md, "Resync"); in all of them it takes updates:
+Bytes that came go in with `Session.receive`, which returns what comes of them as events;
+bytes to send are drawn with `Session.pull`, and `Session.next_wake` says when
+`Session.wake` must be called. Its states are those of `SESSION` in `peerproto.peering.states`.
 
-====================  ===================  ====================  ==========================
-in state              on                   to state              and
-====================  ===================  ====================  ==========================
-``LIVE``              resync request       ``TEACHING``          begins a lesson
-``TEACHING``          resync request       ``TEACHING``          begins it again
-``TEACHING``          the last entry       ``AWAITING_CONFIRM``  sends finished or partial
-``AWAITING_CONFIRM``  resync request       ``TEACHING``          begins it again
-``AWAITING_CONFIRM``  confirm              ``LIVE``              what was taught is acked
-``AWAITING_CONFIRM``  new process confirm  ``ENDED``             (the old one's work is done)
-any                   malformed message    ``ENDED``             sends error 1/0
-any                   message too long     ``ENDED``             sends error 1/1
-any                   an error message     ``ENDED``
-any                   5 s without a byte   ``ENDED``
-====================  ===================  ====================  ==========================
-
-Local changes are sent in ``LIVE`` alone. Whether this session is also the one
-that the node learns from is for the resync of the node to say.
+A confirm is owed for each finished or partial, also if the lesson was begun again since: so the
+last of them is meant. Whether this session is also the one that the node learns from is for the
+resync of the node to say.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, Optional
 
-from twisted.logger import Logger
-
-from peerproto.peering.node import Node
-from peerproto.peering.peer import Peer
-from peerproto.peering.receiving import Receiver, SharedTable
+from peerproto.peering.adoption import Adoption
+from peerproto.peering.events import Event, LessonOver, LessonStalled
+from peerproto.peering.liveness import DEAD_TIMEOUT, Liveness
+from peerproto.peering.meanwhile import ChangedMeanwhile
+from peerproto.peering.memory import PeerMemory
+from peerproto.peering.precedence import Precedence
+from peerproto.peering.receiving import Receiver
 from peerproto.peering.sending import Sender
-from peerproto.wire.errors import RemoteProtocolError
+from peerproto.peering.sharedtable import SharedTable
+from peerproto.peering.standing import Standing
+from peerproto.peering.states import SESSION, SessionInput, SessionState
+from peerproto.peering.teaching import Teaching
+from peerproto.tables.store import TableStore
+from peerproto.wire.errors import OversizedMessage, RemoteProtocolError
 from peerproto.wire.frames import STICK_TABLE, Frame, FrameBuffer
 from peerproto.wire.handshake import MINOR
 from peerproto.wire.messages import (
@@ -44,112 +35,235 @@ from peerproto.wire.messages import (
     Ack,
     Control,
     ErrorMessage,
+    Mark,
     TableSwitch,
     read_message,
 )
 
-HEARTBEAT_TIMEOUT: Final = 3000
-"""Send a heartbeat after so many ms without sending anything."""
+LONG_LESSON: Final = 60_000
+"""Time in ms from which on a lesson has to bring something worth waiting for."""
 
-DEAD_TIMEOUT: Final = 5000
-"""A period of so many ms without a byte received ends the session."""
+LEAST_HEARD: Final = 20
+"""Messages in each period that are worth it."""
 
+ASK_TIMEOUT: Final = 1000
+"""Time in ms in which a peer may ask for a lesson before it is asked for one; while it is
+taught, it is not asked."""
 
-class SessionState(enum.Enum):
-    LIVE = "live"
-    TEACHING = "teaching"
-    AWAITING_CONFIRM = "awaiting confirm"
-    ENDED = "ended"
+READ_AT_ONCE: Final = 1000
+"""Messages, apart from runs of updates, that are read in one turn: some ms."""
+
+COSTLY: Final = 10
+"""As many others a message of a costly kind (a definition, a request) counts for."""
 
 
 class Session:
     """See the module."""
 
-    _log = Logger()
-
-    def __init__(self, node: Node, peer: Peer, minor: int, now: int) -> None:
+    def __init__(
+        self,
+        peer: PeerMemory,
+        minor: int,
+        now: int,
+        adoption: Adoption,
+        meanwhile: ChangedMeanwhile,
+        standing: Standing,
+    ) -> None:
         """``minor`` is the lower version of both sides; ``now`` in ms."""
-        self.node = node
         self.peer = peer
         self.minor = minor
         self.since = now
         self.state = SessionState.LIVE
-        self.learning = False
-        """Whether the node learns a lesson from this peer."""
+        self.stalled = False
+        """Whether nothing more came of the lesson that the peer was asked for."""
+        self.ask_at: Optional[int] = None
+        """When (in ms) the peer is to be asked for a lesson, if it has not asked for one."""
         self.taught = False
         """Whether the peer has confirmed a lesson on this session."""
         self.ended_by: Optional[str] = None
         """Why the session is in ``ENDED``, in words."""
-        self.call_soon = False
-        """Whether the peer is to be called soon after the end (dead, or a collision)."""
-        self._frames = FrameBuffer(node.limits.message_length)
-        self._receiver = Receiver(node, peer)
+        self.call_soon = True
+        """Whether the peer is to be called soon after the end: not if it or we erred."""
+        self._directory = adoption.directory
+        self._events: list[Event] = []
+        """What has happened and was not returned yet."""
+        self._frames = FrameBuffer(adoption.limits.message_length)
+        self._precedence = Precedence(peer, adoption, meanwhile, standing, self._events)
+        self._receiver = Receiver(peer, adoption, self._precedence, self._events)
         self._urgent = bytearray()
+        self._confirms = 0
+        """How many confirms are to be sent."""
+        self._read = 0
+        """Messages that were read in this turn."""
+        self.unread = False
+        """Whether messages wait that are to be read in another turn, by `read_on`."""
         self._sender = Sender(timed=minor >= MINOR)
-        self._lesson: Optional[Iterator[bytes]] = None
-        self._origins: list[tuple[SharedTable, int]] = []
+        self._teaching = Teaching(
+            self._sender,
+            self._directory,
+            lambda: self.tables,
+            lambda: standing.can_finish(self),
+        )
         self._now = now
-        self._sent_at = now
-        self._alive = True
-        self._period_end = now + DEAD_TIMEOUT
-        peer.session = self
+        self._liveness = Liveness(peer, now)
+        self._heard = 0
+        """Messages about tables that the peer has sent, but for updates in runs."""
+        self._asked_at = now
+        """When (in ms) the peer was asked for its latest lesson."""
+        self._heard_before = -1
+        """What the peer had sent when the present period began; -1 if it was asked in it."""
+        self._ask_again = False
+        """Whether the peer is to be asked once more when its present lesson is over."""
         peer.counters.new_conn += 1
         # At once: HAProxy may have lost its mark that we are alive in a collision.
         self._heartbeat(now)
+        # Before anything else that the peer may have to take for a change of a peerproto.
+        self._urgent += Mark.TIES.encode()
 
     @property
     def over(self) -> bool:
+        """Whether the session has ended."""
         return self.state is SessionState.ENDED
 
     @property
     def teaching(self) -> bool:
+        """Whether a lesson for the peer is under way, or not confirmed yet."""
         return self.state in (SessionState.TEACHING, SessionState.AWAITING_CONFIRM)
+
+    @property
+    def learning(self) -> bool:
+        """Whether the peer was asked for a lesson that is neither over nor given up."""
+        return self._precedence.learning
+
+    @property
+    def is_peerproto(self) -> bool:
+        """Whether the peer settles ties by names, as we do."""
+        return self._precedence.is_peerproto
+
+    @property
+    def lesson_ahead(self) -> bool:
+        """Whether the peer gives the node a lesson, or is about to be asked for one."""
+        return self.gives_lesson or (not self.over and self.ask_at is not None)
+
+    @property
+    def gives_lesson(self) -> bool:
+        """Whether the peer was asked for a lesson, and gives it."""
+        return not self.over and self.learning
+
+    def lacks(self, table: TableStore) -> bool:
+        """Whether a table that this node still shares was not defined by the peer as ours is."""
+        if not self._directory.shares(table):
+            return False
+        return self._receiver.shared(table).remote_id is None
 
     @property
     def tables(self) -> list[SharedTable]:
         """All tables, as far as this session knows them."""
         return self._receiver.tables
 
+    @property
+    def defined(self) -> list[TableStore]:
+        """The tables that the peer has defined, and that are the same as ours."""
+        return [shared.table for shared in self.tables if shared.remote_id is not None]
+
     def behind(self) -> int:
         """How many changes were not sent yet."""
-        return sum(sum(1 for _ in shared.table.log.after(shared.sent)) for shared in self.tables)
+        return sum(shared.table.log.count_after(shared.sent) for shared in self.tables)
+
+    def unacked(self) -> int:
+        """How many changes the peer has yet to ack, of the tables that it is known to have.
+
+        HAProxy does not ack, and does not have, what it has no table for.
+        """
+        count = 0
+        for shared in self.tables:
+            acked = self.peer.acked.get(shared.table.log, 0)
+            if acked or shared.remote_id is not None:
+                count += shared.table.log.count_after(acked)
+        return count
+
+    @property
+    def differences(self) -> dict[str, str]:
+        """By table: why the peer's is not shared with ours, in words."""
+        return self._receiver.differences
+
+    def notes(self) -> list[str]:
+        """What else is to be known of the peer, in words: it is in step all the same."""
+        return [note for shared in self.tables for note in shared.notes()]
+
+    def out_of_step(self) -> list[str]:
+        """Every reason why the peer and we do not have the same, in words."""
+        receiver = self._receiver
+        reasons = [*receiver.differences.values(), *receiver.not_taken.values()]
+        if self.lesson_ahead:
+            reasons.append("it is teaching us")
+        elif self.stalled:
+            reasons.append("it was asked for a lesson, and nothing more comes of it")
+        if self.teaching:
+            reasons.append("we are teaching it")
+        elif behind := self.behind():
+            reasons.append(f"{behind} changes are still to be sent to it")
+        elif unacked := self.unacked():
+            reasons.append(f"it has yet to ack {unacked} changes")
+        return reasons
 
     # -- receiving -------------------------------------------------------
 
-    def receive(self, data: bytes, now: int) -> None:
-        """Take bytes from the peer. What they bring is stored and told at the end.
+    def receive(self, data: bytes, now: int) -> list[Event]:
+        """Take bytes from the peer: what comes of them, in the order in which it happened.
 
-        A protocol error ends the session, after what came before it was taken.
+        What they bring is stored at the end of them, or of a lesson. A protocol error ends
+        the session, after what came before it was taken. What costs much is not all read
+        at once: see `unread`.
         """
-        self._alive = True
+        liveness = self._liveness
+        if now != liveness.noted_at:
+            liveness.received(now)
+        if self._frames.add(data) and not self.unread:
+            return self.read_on(now)
+        return []
+
+    def read_on(self, now: int) -> list[Event]:
+        """Read the messages that wait: what comes of them."""
         frames = self._frames
-        if not frames.add(data):
-            return
+        self.unread = False
         if self.over:
-            frames.position = len(frames.data)  # nobody reads on
-            return
+            frames.drop()
+            return []
         self._now = now
+        self._read = 0
         receiver = self._receiver
         try:
             while True:
-                frames.position = receiver.read_run(frames.data, frames.position, now)
+                frames.read_run(receiver.read_run, now)
                 frame = frames.next()
                 if frame is None:
                     break
                 self._take(frame)
                 if self.over:
                     break
+                if self._read >= READ_AT_ONCE:
+                    self.unread = True
+                    break
         except RemoteProtocolError as problem:
             self._urgent += ErrorMessage(problem.code).encode()
-            self.peer.counters.proto_err += 1
-            self._end(str(problem))
+            too_long = isinstance(problem, OversizedMessage)
+            self._erred(SessionInput.TOO_LONG if too_long else SessionInput.MALFORMED, str(problem))
         receiver.store(now)
-        batches = receiver.take_batches()
-        if batches:
-            self.node.announce(batches, now)
+        return self.happened()
+
+    def happened(self) -> list[Event]:
+        """The events that were not returned yet."""
+        if not self._events:
+            return []
+        events = self._events[:]
+        self._events.clear()
+        return events
 
     def _take(self, frame: Frame) -> None:
+        self._read += 1
         if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:
+            self._heard += 1
             self._receiver.update(frame, self._now)
             return
         message = read_message(frame)
@@ -158,15 +272,21 @@ class Session:
         if isinstance(message, Control):
             self._control(message)
         elif isinstance(message, TableSwitch):
+            self._heard += 1
             self._receiver.switch(message.id, self._now)
         elif isinstance(message, Ack):
             self._acked(message)
+        elif isinstance(message, Mark):
+            self._precedence.is_peerproto = True
         elif isinstance(message, ErrorMessage):
-            self.peer.counters.proto_err += 1
             what = {ErrorMessage.PROTOCOL: "protocol error", ErrorMessage.SIZE_LIMIT: "size limit"}
-            self._end(f"it reported a {what[message]} in what we sent")
+            why = f"it reported a {what[message]} in what we sent"
+            self._erred(SessionInput.ERROR, why)
         else:
-            self._receiver.define(message, self._now)
+            self._heard += 1
+            if not self._receiver.define_again(message, self._now):
+                self._read += COSTLY - 1
+                self._receiver.define(message, self._now)
 
     def _acked(self, ack: Ack) -> None:
         """Move on to what the peer has taken, if it is something that we sent.
@@ -178,72 +298,112 @@ class Session:
             return
         for shared in self.tables:
             if shared.local_id == ack.table_id:
-                name = shared.table.name
-                number = shared.table.log.number_of_id(ack.update_id, shared.sent)
-                if number is not None and number > self.peer.acked.get(name, 0):
-                    self.peer.acked[name] = number
+                log = shared.table.log
+                number = log.number_of_id(ack.update_id, shared.sent)
+                if number is not None and number > self.peer.acked.get(log, 0):
+                    # What the peer wrote before this ack, it wrote without our change.
+                    self._receiver.store(self._now)
+                    before = self.peer.acked.get(log, 0)
+                    self.peer.acked[log] = number
+                    self._end_sparing(shared)
+                    self._precedence.acked(shared.table, before, number)
+
+    def spare(self, table: TableStore, key: bytes, number: int) -> None:
+        """Do not send a change to the peer, as long as it is the latest one of its key."""
+        self._receiver.shared(table).spared[key] = number
+
+    def _end_sparing(self, shared: SharedTable) -> None:
+        """What the peer was spared needs no ack, once all that it was sent is acked."""
+        if shared.spared:
+            log, acked = shared.table.log, self.peer.acked
+            if acked.get(log, 0) >= shared.said:
+                acked[log] = max(acked.get(log, 0), shared.sent)
+            for key, number in list(shared.spared.items()):
+                if number <= acked.get(log, 0):
+                    del shared.spared[key]
 
     # -- resync ----------------------------------------------------------
 
     def ask_for_lesson(self) -> None:
-        """Send a resync request: the node wants to learn from this peer."""
+        """Send a resync request: the node wants to learn from this peer.
+
+        While the peer is giving a lesson, it is asked when that one is over: nobody could tell
+        which of the two its end would be of.
+        """
+        if self.gives_lesson:
+            self._ask_again = True
+            return
         self.expect_lesson()
         self._urgent += Control.RESYNC_REQUEST.encode()
 
+    def ask_later(self) -> None:
+        """Ask for a lesson, after that of the peer if it begins by asking for one."""
+        self.ask_at = self._now + ASK_TIMEOUT
+
     def expect_lesson(self) -> None:
-        """What comes now is a lesson: the old process teaches without being asked."""
-        self.learning = True
+        """Take what is received for a lesson: the old process teaches without being asked."""
+        self.ask_at = None
+        self.stalled = False
+        self._receiver.begin_lesson()
+        self._heard_before = -1
+        self._asked_at = self._now
 
     def teach(self) -> None:
-        """Begin a lesson, or begin it again."""
-        self.state = SessionState.TEACHING
-        tables = self.tables
-        self._origins = [(shared, shared.table.log.head) for shared in tables]
-        self._lesson = self._sender.lesson([(one.local_id, one.table) for one in tables])
+        """Give a lesson, or give it again: it begins when its first bytes are drawn."""
+        if self._step(SessionInput.REQUEST):
+            self._precedence.teaching = True
+            self._teaching.begin()
 
     def _control(self, message: Control) -> None:
         if message is Control.RESYNC_REQUEST:
+            self._read += COSTLY - 1
             self.teach()
-            self._log.info("peer {peer} asked for a lesson", peer=self.peer.name)
+            self.peer.log.info(self._now, "peer {peer} asked for a lesson", peer=self.peer.name)
         elif message is Control.RESYNC_CONFIRM:
-            if self.teaching:
-                self._taught()
+            if self._teaching.confirmed() and self.state is SessionState.AWAITING_CONFIRM:
+                self._confirmed()
         elif message is Control.HEARTBEAT:
-            self.peer.counters.rx_hbt += 1
+            self._liveness.heartbeat()
         else:
             self._learnt(message)
 
-    def _taught(self) -> None:
-        """The peer confirmed: it has all that we had when the lesson began."""
-        self.state = SessionState.LIVE
+    def _confirmed(self) -> None:
+        """The peer has all that we had when the lesson began."""
+        self._precedence.teaching = False
         self.taught = True
-        self._lesson = None
-        for shared, origin in self._origins:
-            self.peer.acked[shared.table.name] = shared.sent = origin
-        self._log.info("peer {peer} confirmed its lesson", peer=self.peer.name)
+        for shared, origin in self._teaching.origins:
+            self.peer.acked[shared.table.log] = shared.sent = origin
+            self._precedence.acked(shared.table, origin, origin)
+        self.peer.log.info(self._now, "peer {peer} confirmed its lesson", peer=self.peer.name)
         if self.peer.local:
-            self._end("the new process has learnt everything")
+            self._end(SessionInput.NEW_PROCESS_CONFIRM, "the new process has learnt everything")
+        else:
+            self._step(SessionInput.LAST_CONFIRM)
 
     def _learnt(self, message: Control) -> None:
         """A lesson is over: it is confirmed, whether it was asked for or not."""
-        self._receiver.store(self._now)
-        self._urgent += Control.RESYNC_CONFIRM.encode()
+        self._receiver.store(self._now)  # before others hear that it is over
+        self._confirms += 1
         self.peer.counters.confirm += 1
         for shared in self.tables:
             shared.got = shared.acked = None
-        if self.learning:
-            self.learning = False
-            if message is Control.RESYNC_FINISHED:
-                self.node.resync.finished(self)
-            else:
-                self.node.resync.partial(self)
+        if self.learning or self.stalled:
+            self.stalled = False
+            self._receiver.end_lesson(message is Control.RESYNC_FINISHED)
+            if self._ask_again:
+                self._ask_again = False
+                self.ask_for_lesson()
+                return
+            self._events.append(LessonOver(message is Control.RESYNC_FINISHED))
 
     # -- sending ---------------------------------------------------------
 
     @property
     def wants_to_send(self) -> bool:
         """Whether `pull` has something to give."""
-        if self._urgent or self.state is SessionState.TEACHING or any(self._unacked()):
+        if self._urgent or self._confirms or self.state is SessionState.TEACHING:
+            return True
+        if any(self._unacked()):
             return True
         return self.state is SessionState.LIVE and any(
             one.table.log.head > one.sent for one in self.tables
@@ -252,7 +412,17 @@ class Session:
     def pull(self, room: int, now: int) -> bytes:
         """Bytes to send now: about ``room`` of them, or fewer if there are no more."""
         self._now = self._sender.now = now
-        out, self._urgent = self._urgent, bytearray()
+        out = bytearray()
+        if self._confirms:
+            confirm = Control.RESYNC_CONFIRM.encode()
+            confirms = min(self._confirms, max(1, room // len(confirm)))
+            self._confirms -= confirms
+            out += confirm * confirms
+        if not self._confirms:
+            # A request goes out behind the confirm of the lesson before it: HAProxy takes a
+            # confirm that comes later for the end of the lesson that it has just begun.
+            out += self._urgent
+            self._urgent = bytearray()
         for shared in self._unacked():
             assert shared.remote_id is not None and shared.got is not None
             out += Ack(shared.remote_id, shared.got).encode()
@@ -260,15 +430,22 @@ class Session:
         if self.state is SessionState.LIVE:
             for shared in self.tables:
                 if shared.table.log.head > shared.sent and len(out) < room:
-                    changes, shared.sent, count = self._sender.changes(
-                        shared.local_id, shared.table, shared.sent, room - len(out)
+                    changes, live = self._sender.changes(
+                        shared.local_id,
+                        shared.outgoing,
+                        shared.sent,
+                        room - len(out),
+                        shared.expire,
+                        shared.spared,
                     )
+                    shared.sent, shared.said = live.sent, live.said or shared.said
+                    self._end_sparing(shared)
                     out += changes
-                    self.peer.counters.tx_updates += count
+                    self.peer.counters.tx_updates += live.count
         elif self.state is SessionState.TEACHING:
             self._teach(out, room)
         if out:
-            self._sent_at = now
+            self._liveness.sent(now)
         return bytes(out)
 
     def _unacked(self) -> Iterator[SharedTable]:
@@ -276,56 +453,71 @@ class Session:
 
         Not during a lesson, whose ids are not in the order of changes.
         """
-        if self.learning or self.over:
+        receiver = self._receiver
+        if self.state is SessionState.ENDED or (self._precedence.learning and not self.stalled):
             return
-        for shared in self.tables:
+        for shared in receiver.tables:
             if shared.got is not None and shared.got != shared.acked:
                 yield shared
 
     def _teach(self, out: bytearray, room: int) -> None:
-        assert self._lesson is not None
         before = self._sender.taught
-        for message in self._lesson:
-            out += message
-            if len(out) >= room:
-                break
-        else:
-            self._lesson = None
-            self.state = SessionState.AWAITING_CONFIRM
-            finished = self.node.resync.up_to_date
-            end = Control.RESYNC_FINISHED if finished else Control.RESYNC_PARTIAL
-            out += end.encode()
-            self._log.info(
+        end = self._teaching.draw(out, room)
+        self.peer.counters.tx_updates += self._sender.taught - before
+        if end is not None:
+            self._step(SessionInput.LAST_ENTRY)
+            self.peer.log.info(
+                self._now,
                 "peer {peer} was taught {count} entries ({how})",
                 peer=self.peer.name,
                 count=self._sender.taught,
                 how=end.name.partition("_")[2].lower(),
             )
-        self.peer.counters.tx_updates += self._sender.taught - before
 
     # -- time ------------------------------------------------------------
 
     def next_wake(self) -> int:
         """When (in ms) to call `wake`."""
-        return min(self._sent_at + HEARTBEAT_TIMEOUT, self._period_end)
+        wake = min(self._liveness.heartbeat_at, self._liveness.period_end)
+        return wake if self.ask_at is None else min(wake, self.ask_at)
 
-    def wake(self, now: int) -> None:
+    def wake(self, now: int) -> list[Event]:
         """Time has passed: a heartbeat may be due, or the peer may be dead."""
         if self.over:
-            return
-        if now >= self._period_end:
-            if not self._alive:
-                self.peer.counters.no_hbt += 1
-                self.call_soon = True
-                self._end(f"nothing came from it for {DEAD_TIMEOUT / 1000:g} s")
-                return
-            self._alive = False
-            self._period_end = now + DEAD_TIMEOUT
-        if now >= self._sent_at + HEARTBEAT_TIMEOUT:
+            return []
+        self._now = now
+        self.peer.log.catch_up(now)
+        if self.ask_at is not None and now >= self.ask_at:
+            if self.teaching:
+                # It may count itself up to date once it has learnt: it is asked then.
+                self.ask_at = now + ASK_TIMEOUT
+            else:
+                self.ask_for_lesson()
+        liveness = self._liveness
+        if now >= liveness.period_end:
+            if not liveness.begin_period(now, self.unread):
+                why = f"nothing came from it for {DEAD_TIMEOUT / 1000:g} s"
+                self._end(SessionInput.SILENCE, why)
+                return self.happened()
+            self._look_at_lesson()
+        if now >= liveness.heartbeat_at:
             self._heartbeat(now)
+        return self.happened()
+
+    def _look_at_lesson(self) -> None:
+        """Give a lesson up of which nothing was received in a whole period, or next to nothing
+        once it takes long."""
+        heard = self.peer.counters.rx_updates + self._heard
+        waits = self.learning and not self.unread
+        least = LEAST_HEARD if self._now - self._asked_at > LONG_LESSON else 1
+        if waits and self._heard_before >= 0 and heard - self._heard_before < least:
+            self.stalled = True
+            self._receiver.end_lesson(finished=False)
+            self._events.append(LessonStalled())
+        self._heard_before = heard
 
     def _heartbeat(self, now: int) -> None:
-        self._sent_at = now
+        self._liveness.sent(now)
         if not self._urgent:
             self._urgent += Control.HEARTBEAT.encode()
             self.peer.counters.tx_hbt += 1
@@ -333,14 +525,47 @@ class Session:
     def replaced(self) -> None:
         """The peer has a newer session: this one is over."""
         self.peer.counters.coll += 1
-        self.call_soon = True
-        self._end("it has a newer session")
+        self._end(SessionInput.NEWER_SESSION, "it has a newer session")
 
     def closed(self, why: str) -> None:
         """The connection is over, whatever the session thought of it."""
         if not self.over:
-            self._end(why)
+            self._end(SessionInput.CLOSED, why)
 
-    def _end(self, why: str) -> None:
-        self.state = SessionState.ENDED
+    def _erred(self, on: SessionInput, why: str) -> None:
+        """A protocol error: the same is likely to happen again."""
+        self.peer.counters.proto_err += 1
+        self.call_soon = False
+        self._end(on, why)
+
+    def look_again(
+        self, added: Collection[TableStore], now: int, adopt: bool = False
+    ) -> list[Event]:
+        """Other tables are shared than before: the peer's may be among them now.
+
+        The tables that were ``added`` are defined to the peer, which may do the same. With
+        ``adopt``, what the peer has defined before is adopted where that may be now.
+        """
+        self._now = now
+        self._receiver.look_again(now, adopt)
+        for table in added:
+            self.announce(table)
+        return self.happened()
+
+    def announce(self, table: TableStore) -> None:
+        """Define a table to the peer, which may have looked at another one of its name."""
+        shared = self._receiver.shared(table)
+        self._urgent += self._sender.announce(shared.local_id, table.declaration)
+
+    def _step(self, on: SessionInput) -> bool:
+        """Go to the next state: whether there is one."""
+        step = SESSION.get((self.state, on))
+        if step is not None:
+            self.state = step.to
+        return step is not None
+
+    def _end(self, on: SessionInput, why: str) -> None:
+        self._step(on)
         self.ended_by = why
+        self._confirms = 0
+        self._precedence.end()

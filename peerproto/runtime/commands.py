@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Optional
 
 import attrs
 
+from peerproto import LocalProtocolError
 from peerproto.runtime.words import CommandError
 
 Answer = Iterator[str]
@@ -21,6 +23,8 @@ class Command:
     """What follows the words."""
     summary: str
     run: Callable[[list[str]], Answer]
+    changes: bool = False
+    """Whether it does something that holds even if nobody reads the answer."""
 
     @property
     def line(self) -> str:
@@ -44,10 +48,21 @@ class Commands:
         """Run a command: its answer, or how it is to be called."""
         if not words:
             return iter(())
+        command = self._find(words)
+        if command is None:
+            return iter([f"Unknown command: '{' '.join(words)}'. ", *self._listing(words)])
+        return self._guarded(command, words[len(command.words) :])
+
+    def changes(self, words: list[str]) -> bool:
+        """Whether these words are a command that changes something."""
+        command = self._find(words)
+        return command is not None and command.changes
+
+    def _find(self, words: list[str]) -> Optional[Command]:
         for command in self._commands:
             if tuple(words[: len(command.words)]) == command.words:
-                return self._guarded(command, words[len(command.words) :])
-        return iter([f"Unknown command: '{' '.join(words)}'. ", *self._listing(words)])
+                return command
+        return None
 
     def _guarded(self, command: Command, arguments: list[str]) -> Answer:
         """The answer; what is wrong with the command, if anything, is said in it."""
@@ -55,6 +70,9 @@ class Commands:
             yield from command.run(arguments)
         except CommandError as problem:
             yield f"{problem}\nUsage: {' '.join(command.words)} {command.usage}".rstrip() + "\n"
+        except LocalProtocolError as problem:
+            # What the command is about has gone meanwhile.
+            yield f"{problem}\n"
 
     def _help(self, arguments: list[str]) -> Answer:
         yield from self._listing(arguments)

@@ -8,9 +8,8 @@ import resource
 
 import peerproto
 import twisted
-from peerproto.compiled import SPEED
 from peerproto.runtime.commands import Answer, Command
-from peerproto.service import StickTableService
+from peerproto.service.service import StickTableService
 
 
 def info_commands(service: StickTableService) -> list[Command]:
@@ -30,11 +29,11 @@ def info_commands(service: StickTableService) -> list[Command]:
             "Up_to_date": int(service.resync.up_to_date),
             "Resync": f"{service.resync.state.value} ({service.resync.reason})",
             "Peers": len(service.peers),
-            "Peers_connected": sum(peer.session is not None for peer in service.peers.values()),
+            "Peers_connected": sum(peer.connected for peer in service.peers.values()),
             "Tables": len(service.tables),
             "Entries": sum(map(len, service.tables)),
             "Tasks": service.tasks,
-            "Speed": SPEED,
+            "Speed": service.speed,
             "Python": platform.python_version(),
             "Twisted": twisted.__version__,
         }

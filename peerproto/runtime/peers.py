@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from peerproto.peering.peer import Peer
-from peerproto.peering.receiving import SharedTable
 from peerproto.runtime.commands import Answer, Command
 from peerproto.runtime.words import CommandError
-from peerproto.service import StickTableService
-from peerproto.tables.log import ID_MASK
+from peerproto.service.peer import Peer, SharedTableStatus
+from peerproto.service.service import StickTableService
+from peerproto.service.sticktable import StickTable
 
 _STATUS_WORDS: Final = {
     None: "NONE",
@@ -54,7 +53,7 @@ def _peer(service: StickTableService, peer: Peer) -> Iterator[str]:
     learning = session is not None and session.learning
     handshake = "<NEVER>" if session is None else _age(service.now() - session.since)
     yield (
-        f"  {_address(peer)}: id={peer.name}(remote,{active}) addr={peer.address}"
+        f"  {_address(peer.counters)}: id={peer.name}(remote,{active}) addr={peer.address}"
         f" app_state={'STOPPED' if session is None else 'RUNNING'}"
         f" learn_state={'PROCESSING' if learning else 'NOTASSIGNED'}"
         f" last_status={_STATUS_WORDS.get(peer.status, str(peer.status))}"
@@ -70,33 +69,43 @@ def _peer(service: StickTableService, peer: Peer) -> Iterator[str]:
         yield f"        version=2.{session.minor} state={session.state.value}\n"
     reasons = peer.out_of_step()
     yield f"        in_step={'no: ' + '; '.join(reasons) if reasons else 'yes'}\n"
-    if session is not None and session.tables:
+    notes = peer.notes()
+    if notes:
+        yield f"        notes={'; '.join(notes)}\n"
+    # At once: tables may go while the answer is read.
+    tables = [(shared, service.table(shared.name)) for shared in peer.tables]
+    if tables:
         yield "        shared tables:\n"
-        for shared in session.tables:
-            yield from _table(peer, shared)
+        for shared, table in tables:
+            yield from _table(shared, table)
 
 
-def _table(peer: Peer, shared: SharedTable) -> Iterator[str]:
-    table = shared.table
-    remote_data = 0 if shared.reception is None else shared.reception.layout.bits
+def _table(shared: SharedTableStatus, table: StickTable) -> Iterator[str]:
     yield (
         f"          {_address(shared)} local_id={shared.local_id}"
-        f" remote_id={shared.remote_id or 0} flags=0x0 remote_data={remote_data:#x}\n"
+        f" remote_id={shared.remote_id} flags=0x0 remote_data={shared.remote_data:#x}\n"
     )
     yield (
-        f"              last_acked={shared.acked or 0} last_pushed={shared.sent & ID_MASK}"
-        f" last_get={shared.got or 0} teaching_origin={shared.sent & ID_MASK}"
-        f" update={peer.acked.get(table.name, 0) & ID_MASK}\n"
+        f"              last_acked={shared.acked} last_pushed={shared.pushed}"
+        f" last_get={shared.got} teaching_origin={shared.pushed} update={shared.taken}\n"
     )
     yield (
-        f"              table:{_address(table)} id={table.name} update={table.log.head & ID_MASK}"
-        f" localupdate={table.log.head & ID_MASK} used={table.used}"
+        f"              table:{_address(table)} id={table.name} update={table.update_id}"
+        f" localupdate={table.update_id} used={len(table)}"
         f" trashed={table.trashed} refused={table.refused}\n"
     )
+    theirs, ours = shared.expire, table.declaration.expire
+    if theirs is not None and theirs != ours:
+        yield f"              expire differs: {_life(theirs)} there, {_life(ours)} here\n"
 
 
 def _address(thing: object) -> str:
     return f"{id(thing):#x}"
+
+
+def _life(ms: int) -> str:
+    """What a table's ``expire`` is."""
+    return f"{ms} ms" if ms else "none"
 
 
 def _age(ms: int) -> str:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Optional
 
 import attrs
 
+from peerproto import Entry, LocalProtocolError
 from peerproto.runtime.commands import Answer, Command
 from peerproto.runtime.words import CommandError
-from peerproto.service import StickTableService
-from peerproto.sharedtable import SharedStickTable
-from peerproto.tables.entry import Entry
-from peerproto.tables.text import format_entry, parse_key, parse_value
-from peerproto.wire.datatypes import Kind
-from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.layout import Cell
-
-_OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "le": operator.le,
-    "ge": operator.ge,
-    "lt": operator.lt,
-    "gt": operator.gt,
-}
+from peerproto.service.query import OPERATORS, Cell, Filter
+from peerproto.service.service import StickTableService
+from peerproto.service.sticktable import StickTable
+from peerproto.service.text import format_entry, parse_key, parse_value
 
 _CLEARED_AT_ONCE: Final = 250
 """Entries of some values that are removed, and told to observers, at once."""
@@ -48,36 +36,25 @@ def table_commands(service: StickTableService) -> list[Command]:
             "<table> key <key> [data.<type> <value>]...",
             "create or change an entry, here and on all peers",
             commands.set,
+            changes=True,
         ),
         Command(
             ("clear", "table"),
             f"<table> {_FILTERS}",
             "remove entries, here only: peers keep theirs, and may teach them again",
             commands.clear,
+            changes=True,
         ),
     ]
-
-
-@attrs.frozen
-class _Filter:
-    """``data.<type> <operator> <value>``."""
-
-    cell: Cell
-    holds: Callable[[int, int], bool]
-    value: int
-
-    def __call__(self, entry: Entry) -> bool:
-        value = entry.value(self.cell)
-        return isinstance(value, int) and self.holds(value, self.value)
 
 
 @attrs.frozen
 class _Selection:
     """Which entries of a table a command is about."""
 
-    table: SharedStickTable
+    table: StickTable
     raw_key: Optional[bytes]
-    filters: list[_Filter]
+    filters: list[Filter]
 
     @property
     def everything(self) -> bool:
@@ -91,8 +68,14 @@ class _Selection:
         else:
             candidates = self.table.scan()
         for entry in candidates:
-            meant = entry is not None and all(one(entry) for one in self.filters)
-            yield entry if meant else None
+            yield entry if self._means(entry) else None
+
+    def _means(self, entry: Optional[Entry]) -> bool:
+        return entry is not None and all(one(entry) for one in self.filters)
+
+    def remove(self, raw_keys: list[bytes]) -> None:
+        """Remove those of the entries that are still meant: they may have changed meanwhile."""
+        self.table.remove_raw([key for key in raw_keys if self._means(self.table.get_raw(key))])
 
 
 class _TableCommands:
@@ -143,12 +126,12 @@ class _TableCommands:
             if entry is not None:
                 doomed.append(entry.raw_key)
             if len(doomed) >= _CLEARED_AT_ONCE:
-                selection.table.remove_raw(doomed)
+                selection.remove(doomed)
                 doomed = []
             yield ""
-        selection.table.remove_raw(doomed)
+        selection.remove(doomed)
 
-    def _table(self, arguments: list[str]) -> SharedStickTable:
+    def _table(self, arguments: list[str]) -> StickTable:
         if not arguments:
             raise CommandError("The name of a table is missing")
         try:
@@ -177,39 +160,39 @@ class _TableCommands:
         return _Selection(table, raw_key, filters)
 
 
-def _head(table: SharedStickTable) -> str:
-    word = table.layout.key_type.word
+def _head(table: StickTable) -> str:
+    word = table.key_type.word
     size = table.declaration.size or 0
     return f"# table: {table.name}, type: {word}, size:{size}, used:{len(table)}\n"
 
 
-def _key(table: SharedStickTable, text: str) -> bytes:
+def _key(table: StickTable, text: str) -> bytes:
     try:
         return parse_key(text, table.layout)
     except LocalProtocolError as problem:
         raise CommandError(f"Invalid {problem}") from problem
 
 
-def _cell(table: SharedStickTable, word: str) -> Cell:
+def _cell(table: StickTable, word: str) -> Cell:
     name = word[5:] if word.startswith("data.") else ""
-    cell = table.layout.cells.get(name)
+    cell = table.cells.get(name)
     if cell is None:
-        names = ", ".join(f"data.{cell.name}" for cell in table.layout.printed)
+        names = ", ".join(f"data.{cell.name}" for cell in dict.fromkeys(table.cells.values()))
         raise CommandError(
             f"Data type not stored in this table: '{word}'. There are: {names or 'none'}"
         )
     return cell
 
 
-def _filter(table: SharedStickTable, words: list[str]) -> _Filter:
+def _filter(table: StickTable, words: list[str]) -> Filter:
     cell = _cell(table, words[0])
-    if cell.column.data_type.kind is Kind.DICTIONARY:
+    if cell.is_text:
         raise CommandError(f"Not a number, so it cannot be compared: '{words[0]}'")
-    if len(words) < 3 or words[1] not in _OPERATORS:
-        raise CommandError(f"Require an operator among {', '.join(_OPERATORS)}, and a value")
+    if len(words) < 3 or words[1] not in OPERATORS:
+        raise CommandError(f"Require an operator among {', '.join(OPERATORS)}, and a value")
     try:
         value = parse_value(words[2], cell)
     except LocalProtocolError as problem:
         raise CommandError(str(problem)) from problem
     assert isinstance(value, int)
-    return _Filter(cell, _OPERATORS[words[1]], value)
+    return Filter(words[0].partition(".")[2], words[1], value)

@@ -31,10 +31,12 @@ class Entry:
     """Decoded values in the order of the layout's columns, ages as of the read."""
     expires_in: Optional[int]
     """Life left in ms; ``None`` where entries do not expire."""
+    brates_factor: int = 1
+    """Bytes of a block that byte rates count."""
 
     @property
     def key(self) -> keys.Key:
-        """The key: `int`, `str`, `bytes`, or an `ipaddress` object."""
+        """The key: ``int``, ``str``, ``bytes``, or an ``ipaddress`` object."""
         return keys.to_python(self.raw_key, self.layout.key_type)
 
     def __getitem__(self, name: str) -> Value:
@@ -48,7 +50,10 @@ class Entry:
         """The value of a cell of this layout."""
         value = self._stored(cell)
         if isinstance(value, Frequency):
-            return rate(value, cell.column.period or 1)
+            events = rate(value, cell.column.period or 0)
+            if self.brates_factor != 1 and cell.column.data_type.in_blocks:
+                events *= self.brates_factor
+            return events
         stored: Value = value
         return stored
 

@@ -1,66 +1,189 @@
-"""The log of local changes (PROTOCOL.md, "Updates, ids and acks").
+"""The log of local changes (doc/protocol.md, "Update ids" and "Acks").
 
 Changes are numbered from 1 without end; on the wire travels the low half, an
 update id of 32 bits that wraps. An entry has one place in the log: that of its
-latest change, so that ten quick changes travel as one update.
+latest change, so that ten quick changes travel as one update. The place tells
+for each column when it was changed last, so that a peer gets those alone that
+were changed since the change that it has.
+
+The log is cut into blocks, so that no step is long however many entries have a
+place: a block that entries have left is joined with the one before it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
-from itertools import islice
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice, takewhile
 from typing import Final, Optional
 
 ID_MASK: Final = 0xFFFFFFFF
 
-_SLACK = 64
+BLOCK: Final = 2048
+"""Numbers that a block is for, and the most entries that have a place in it."""
+
+_SPARSE: Final = BLOCK // 4
+"""A block of so many entries is joined with another where that can be done."""
+
+_PARTS: Final = 256
+"""Dicts that the keys are spread over: see `peerproto.tables.partitions`."""
+
+Change = tuple[int, ...]
+"""The number of the latest change and the columns that it was of, as bits of their data
+types; then, for columns that were changed before it alone, the same again."""
+
+Block = dict[bytes, Change]
+"""The changes of some entries, in order."""
 
 
 class ChangeLog:
-    """The order in which entries were last changed here."""
+    """The order in which entries were last changed here, and which columns of them."""
 
     def __init__(self, head: int = 0) -> None:
         self.head = head
         """Number of the latest change."""
-        self._place: dict[bytes, int] = {}
-        # Parallel and in order; places that an entry has left stay until compaction.
-        self._numbers: list[int] = []
-        self._keys: list[bytes] = []
+        self._count: int
+        self._firsts: list[int]
+        """By the least number that each may have, the blocks; in order."""
+        self._blocks: dict[int, Block]
+        self._places: list[dict[bytes, int]]
+        """The block in which each entry has its place."""
+        self._overwritten: set[bytes]
+        """Keys that a peer has changed since they were changed here."""
+        self._repeated: set[bytes]
+        """Keys of which the latest change is one of before, noted again."""
+        self._begin()
 
     def __len__(self) -> int:
         """How many entries have a place."""
-        return len(self._place)
+        return self._count
 
-    def record(self, key: bytes) -> int:
-        """Note a change of ``key``: its number."""
-        self.head += 1
-        self._place[key] = self.head
-        self._numbers.append(self.head)
-        self._keys.append(key)
-        if len(self._numbers) > 2 * len(self._place) + _SLACK:
-            self._compact()
-        return self.head
+    def record(self, key: bytes, columns: int) -> int:
+        """Note a change of some columns of ``key``, given as bits: the number of the change."""
+        self.head = number = self.head + 1
+        last = self._firsts[-1]
+        if number >= last + BLOCK:
+            last = number
+            self._firsts.append(number)
+            self._blocks[number] = {}
+        places = self._places[hash(key) >> 40 & 0xFF]
+        place = places.get(key)
+        if place is None:
+            self._count += 1
+            self._blocks[last][key] = (number, columns)
+        else:
+            block = self._blocks[place]
+            before = block.pop(key)
+            if len(before) == 2 and not before[1] & ~columns:
+                self._blocks[last][key] = (number, columns)
+            else:
+                self._blocks[last][key] = (number, columns, *_other_columns(before, columns))
+            if len(block) <= _SPARSE and place != last:
+                self._join(place)
+        places[key] = last
+        self._overwritten.discard(key)
+        self._repeated.discard(key)
+        return number
+
+    def repeat(self, key: bytes, columns: int) -> Optional[int]:
+        """Note a change of some columns once more, so that peers get it again: its number.
+
+        ``None`` if the change was repeated already: for peers that count without end it would
+        be sent without end.
+        """
+        if key in self._repeated or not self.number(key):
+            return None
+        number = self.record(key, columns)
+        self._repeated.add(key)
+        return number
+
+    def number(self, key: bytes) -> int:
+        """The number of the latest change of an entry; 0 if it has no place."""
+        if key not in self._places[hash(key) >> 40 & 0xFF]:
+            return 0
+        return self._change(key)[0]
 
     def forget(self, key: bytes) -> None:
         """The entry is gone: it has no place any more."""
-        self._place.pop(key, None)
+        place = self._places[hash(key) >> 40 & 0xFF].pop(key, None)
+        if place is not None:
+            self._count -= 1
+            self._overwritten.discard(key)
+            self._repeated.discard(key)
+            block = self._blocks[place]
+            del block[key]
+            if len(block) <= _SPARSE and place != self._firsts[-1]:
+                self._join(place)
 
-    def clear(self) -> None:
-        """All entries are gone. Numbers go on from where they are."""
-        self._place.clear()
-        self._compact()
+    def clear(self) -> list[Collection[bytes]]:
+        """All entries are gone. Numbers go on from where they are.
 
-    def after(self, number: int) -> Iterator[tuple[int, bytes]]:
+        Returns what is to be dropped a piece at a time, since that takes long.
+        """
+        pieces: list[Collection[bytes]] = [*self._places, *self._blocks.values()]
+        self._begin()
+        return [piece for piece in pieces if piece]
+
+    def after(self, number: int) -> Iterator[tuple[int, int, bytes]]:
         """Changes later than ``number``, oldest first, one for each entry.
 
-        The log must not change while the iterator is in use.
+        Each is its own number, the columns changed after ``number``, and the
+        key. The log must not change while the iterator is in use.
         """
-        start = bisect_right(self._numbers, number)
-        place = self._place
-        for one, key in zip(islice(self._numbers, start, None), islice(self._keys, start, None)):
-            if place.get(key) == one:
-                yield one, key
+        if number >= self.head:
+            return
+        for first in islice(self._firsts, self._index(number + 1), None):
+            for key, change in self._later(self._blocks[first], number):
+                yield change[0], _columns_after(change, number), key
+
+    def count_after(self, number: int) -> int:
+        """How many entries were changed after ``number``: about as quick for many as for few."""
+        if number >= self.head:
+            return 0
+        index = self._index(number + 1)
+        blocks = self._blocks
+        block = blocks[self._firsts[index]]
+        here = len(block) - bisect_left(list(block.values()), (number + 1,))
+        return here + sum(len(blocks[first]) for first in islice(self._firsts, index + 1, None))
+
+    def columns(self, key: bytes, after: int = 0) -> int:
+        """The columns of an entry that were changed after ``after``, as bits; 0 also for none."""
+        if key not in self._places[hash(key) >> 40 & 0xFF]:
+            return 0
+        return _columns_after(self._change(key), after)
+
+    def overwrite(self, keys: Collection[bytes]) -> None:
+        """Note that a peer has changed ``keys``: their values are not from here any more."""
+        if self._count:
+            self._overwritten.update(self._placed(keys))
+
+    def later(
+        self, keys: Collection[bytes], number: int, overwritten: bool = False
+    ) -> dict[bytes, int]:
+        """The ones of ``keys`` whose values are from here, and from after change ``number``.
+
+        With each, the columns that were changed after it. Or all that were changed after it,
+        also those that are ``overwritten`` since.
+        """
+        if number >= self.head or not self._count:
+            return {}
+        but: Collection[bytes] = () if overwritten else self._overwritten
+        changes = {key: self._change(key) for key in self._placed(keys) if key not in but}
+        return {
+            key: _columns_after(change, number)
+            for key, change in changes.items()
+            if change[0] > number
+        }
+
+    def overwritten(self, after: int, last: int) -> dict[bytes, int]:
+        """The changes after one and up to another whose keys a peer has changed since.
+
+        By key, their columns.
+        """
+        if not self._overwritten:
+            return {}
+        changes = takewhile(lambda change: change[0] <= last, self.after(after))
+        return {key: columns for _, columns, key in changes if key in self._overwritten}
 
     def number_of_id(self, update_id: int, latest: int) -> Optional[int]:
         """The change that an update id means, at or before ``latest``.
@@ -71,7 +194,71 @@ class ChangeLog:
         distance = (latest - update_id) & ID_MASK
         return None if distance > ID_MASK >> 1 else latest - distance
 
-    def _compact(self) -> None:
-        kept = sorted((number, key) for key, number in self._place.items())
-        self._numbers = [number for number, _ in kept]
-        self._keys = [key for _, key in kept]
+    def _later(self, block: Block, number: int) -> Iterable[tuple[bytes, Change]]:
+        """What a block has of after ``number``."""
+        most = self.head - number
+        if most < len(block):
+            later = [one for one in islice(reversed(block.items()), most) if one[1][0] > number]
+            later.reverse()
+            return later
+        return islice(block.items(), bisect_left(list(block.values()), (number + 1,)), None)
+
+    def _begin(self) -> None:
+        """No entry has a place."""
+        self._count = 0
+        self._firsts = [self.head + 1]
+        self._blocks = {self.head + 1: {}}
+        self._places = [{} for _ in range(_PARTS)]
+        self._overwritten = set()
+        self._repeated = set()
+
+    def _placed(self, keys: Collection[bytes]) -> Iterable[bytes]:
+        """The ones of ``keys`` that have a place."""
+        if len(self._firsts) == 1:
+            # With few changes, as mostly, those who learn much are not to wait for this.
+            return self._blocks[self._firsts[0]].keys() & keys
+        places = self._places
+        return [key for key in keys if key in places[hash(key) >> 40 & 0xFF]]
+
+    def _change(self, key: bytes) -> Change:
+        """The change of an entry that has a place."""
+        return self._blocks[self._places[hash(key) >> 40 & 0xFF][key]][key]
+
+    def _index(self, number: int) -> int:
+        """The block in which a number has its place, if it has one."""
+        return max(0, bisect_right(self._firsts, number) - 1)
+
+    def _join(self, first: int) -> None:
+        """Put the changes of a sparse block into the one before it, if they fit in."""
+        block = self._blocks[first]
+        index = self._index(first)
+        if index:
+            into = self._firsts[index - 1]
+            before = self._blocks[into]
+            if len(before) + len(block) > BLOCK:
+                return
+            before.update(block)
+            places = self._places
+            for key in block:
+                places[hash(key) >> 40 & 0xFF][key] = into
+        elif block:
+            return
+        del self._firsts[index], self._blocks[first]
+
+
+def _columns_after(change: Change, number: int) -> int:
+    """The columns that were changed after a number, of a change that came after it."""
+    columns = change[1]
+    for at in range(2, len(change), 2):
+        if change[at] > number:
+            columns |= change[at + 1]
+    return columns
+
+
+def _other_columns(change: Change, columns: int) -> Iterator[int]:
+    """What a change says of other columns than these."""
+    for at in range(0, len(change), 2):
+        left = change[at + 1] & ~columns
+        if left:
+            yield change[at]
+            yield left

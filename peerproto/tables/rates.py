@@ -1,4 +1,4 @@
-"""The rate that a frequency counter stands for (PROTOCOL.md, "Data types")."""
+"""The rate that a frequency counter stands for (doc/protocol.md, "Frequency counters")."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def rate(counter: Frequency, period: int) -> int:
 
     The period before counts in the part of it that the last ``period`` ms
     still cover. With no event now and one at most before, that one is reported
-    in full, so that very low rates do not flap.
+    in full, so that very low rates do not flap. Over a period of 0 nothing happens.
     """
     age, current, previous = counter
     if age >= 2 * period:

@@ -2,8 +2,9 @@
 
 A *record* is the values of one entry as bytes: as they travel, but for
 dictionary values, whose text stands in it instead of a reference to a
-connection's cache. So a record means the same everywhere, and most records are
-a slice of the message they came in. What is done often is compiled: a regular
+connection's cache, or a token if it is long (`peerproto.wire.texts`). So a record
+means the same everywhere in this process, and most records are a slice of the
+message they came in. What is done often is compiled: a regular
 expression finds where a record ends, and decoding and encoding are generated
 as straight-line Python, as attrs generates ``__init__``.
 """
@@ -12,43 +13,69 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, Optional
+from functools import cache, cached_property, lru_cache
+from typing import Any
 
 from peerproto.wire import varint
 from peerproto.wire.datatypes import Frequency, Kind
-from peerproto.wire.dictionary import ReceivingDictionary
+from peerproto.wire.dictionary import LONGEST_TEXT, ReceivingDictionary
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
+from peerproto.wire.shape import Kinds, segments
+from peerproto.wire.texts import TEXTS
 
 Values = tuple[Any, ...]
-"""Decoded values in the order of the columns: `int`, `Frequency`, `str` or
+"""Decoded values in the order of the columns: ``int``, `Frequency`, ``str`` or
 ``None``, and tuples of them for arrays."""
-
-Shape = tuple[tuple[Kind, Optional[int]], ...]
-"""Kind and number of elements of each column."""
 
 MAX_AGE = 0x7FFFFFFF
 """Oldest age in ms that is sent. HAProxy's clock has 32 bits and compares signed
 differences: an older counter would look young again."""
 
-INTEGERS = {Kind.FREQUENCY: 3}
-"""How many encoded integers a value is, where not 1."""
+EMPTY_TEXT = b"\x00"
+"""How no text, or an empty one, stands in a record."""
 
 
 class EntryCodec:
-    """The functions for one shape of entry; see `entry_codec`."""
+    """The functions for entries with certain columns; see `entry_codec`."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self.integers = _integers(shape)
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds = kinds
+        self.segments = segments(kinds)
+        self.integers = tuple(run.count for run in self.segments.runs)
         """How many encoded integers stand before, between and after dictionary values."""
-        self._runs = [_pattern(count) for count in self.integers]
         self.has_texts = len(self.integers) > 1
         """Whether there are dictionary values."""
-        self.decode: Callable[..., Values] = _generate_decode(shape)
+
+    # Compiling takes ms for long arrays, and a peer may define what it never sends.
+
+    @cached_property
+    def decode(self) -> Callable[..., Values]:
         """``decode(data, offset, elapsed=0)``: the values of the record at ``offset``,
         with ages that have grown by ``elapsed`` ms."""
-        self._encode: Callable[[Values], bytes] = _generate_encode(shape)
+        return _generate_decode(self.kinds)
+
+    @cached_property
+    def _encode(self) -> Callable[[Values], bytes]:
+        return _generate_encode(self.kinds)
+
+    @cached_property
+    def _runs(self) -> list[re.Pattern[bytes]]:
+        return [integers_pattern(count) for count in self.integers]
+
+    @cached_property
+    def longest(self) -> int:
+        """Bytes of a record at most, with a long text in it as it is sent."""
+        texts = len(self.integers) - 1
+        return sum(self.integers) * varint.MAX_BYTES + texts * (LONGEST_TEXT + 2)
+
+    @cached_property
+    def growth(self) -> int:
+        """Bytes that the values may have more in an update than in a record.
+
+        Ages grow old, and a text gets an id and two longer lengths.
+        """
+        kinds = [kind for kind, elements in self.kinds for _ in range(elements or 1)]
+        return 4 * kinds.count(Kind.FREQUENCY) + 4 * kinds.count(Kind.DICTIONARY)
 
     def encode(self, values: Values) -> bytes:
         """The record for these values.
@@ -60,40 +87,55 @@ class EntryCodec:
         except (TypeError, AttributeError, ValueError) as problem:
             if isinstance(problem, LocalProtocolError):
                 raise
-            raise LocalProtocolError("values", values, f"values of {self.shape}") from problem
+            raise LocalProtocolError("values", values, f"values of {self.kinds}") from problem
 
     def blank(self) -> Values:
         """The values of an entry that was just created."""
         return tuple(
             _BLANKS[kind] if elements is None else (_BLANKS[kind],) * elements
-            for kind, elements in self.shape
+            for kind, elements in self.kinds
         )
 
-    def read(self, message: bytes, offset: int, dictionary: ReceivingDictionary) -> bytes:
-        """The record for the values at ``offset`` of an update.
+    def read(
+        self, message: bytes, offset: int, dictionary: ReceivingDictionary
+    ) -> tuple[bytes, bool]:
+        """The record for the values at ``offset`` of an update, and whether it is all said.
 
-        Bytes after the last value are skipped: they belong to data types that
-        only newer peers know.
+        It is not if there is a text, of which nothing is said (`peerproto.wire.dictionary`):
+        the record has an empty one then. Bytes after the last value are skipped: they
+        belong to data types that only newer peers know.
 
         :raises MalformedMessage: the message ends inside of a value, an integer
-            is too long, or a dictionary reference means nothing.
+            is too long, or an id of a text is out of range.
         """
         if not self.has_texts:
             match = self._runs[0].match(message, offset)
             if match is None:
                 raise self._malformed(message, offset)
-            return match[0]
+            return match[0], True
         parts: list[bytes] = []
+        said = True
         for number, run in enumerate(self._runs):
             if number:
                 text, offset = dictionary.read(message, offset)
-                parts += varint.encode(len(text)), text
+                said = said and bool(text)
+                parts.append(text or EMPTY_TEXT)
             match = run.match(message, offset)
             if match is None:
                 raise self._malformed(message, offset)
             parts.append(match[0])
             offset = match.end()
-        return b"".join(parts)
+        return b"".join(parts), said
+
+    def text(self, data: bytes, offset: int) -> tuple[int, int]:
+        """Where the text in the record at ``offset`` begins, with its length, and where it ends.
+
+        The record can be decoded, and there is a text in it.
+        """
+        match = self._runs[0].match(data, offset)
+        assert match is not None
+        length, start = varint.decode(data, match.end())
+        return match.end(), start + length
 
     def _malformed(self, data: bytes, offset: int) -> MalformedMessage:
         """What is wrong with values that no pattern matched."""
@@ -109,9 +151,9 @@ class EntryCodec:
 
 
 @lru_cache(maxsize=512)
-def entry_codec(shape: Shape) -> EntryCodec:
+def entry_codec(kinds: Kinds) -> EntryCodec:
     """The codec for columns of these kinds and numbers of elements."""
-    return EntryCodec(shape)
+    return EntryCodec(kinds)
 
 
 _BLANKS: dict[Kind, Any] = {
@@ -123,17 +165,9 @@ _BLANKS: dict[Kind, Any] = {
 }
 
 
-def _integers(shape: Shape) -> tuple[int, ...]:
-    counts = [0]
-    for kind, elements in shape:
-        if kind is Kind.DICTIONARY:
-            counts += [0] * (elements or 1)
-        else:
-            counts[-1] += INTEGERS.get(kind, 1) * (elements or 1)
-    return tuple(counts)
-
-
-def _pattern(integers: int) -> re.Pattern[bytes]:
+@cache  # there are no more than some hundred, and compiling one takes long
+def integers_pattern(integers: int) -> re.Pattern[bytes]:
+    """Matches so many encoded integers."""
     return re.compile(varint.VARINT + b"{%d}" % integers, re.DOTALL)
 
 
@@ -148,11 +182,11 @@ _READ_ONE = """\
 _MASKS = {Kind.UNSIGNED32: " & 0xFFFFFFFF", Kind.UNSIGNED64: ""}
 
 
-def _generate_decode(shape: Shape) -> Callable[..., Values]:
+def _generate_decode(kinds: Kinds) -> Callable[..., Values]:
     """``decode(data, offset, elapsed=0)`` as one run of statements, array elements included."""
     lines = ["def decode(data, offset, elapsed=0):\n"]
     results = []
-    for place, (kind, elements) in enumerate(shape):
+    for place, (kind, elements) in enumerate(kinds):
         items = []
         for index in range(elements or 1):
             name = f"v{place}_{index}"
@@ -187,18 +221,18 @@ _WRITE_ONE = """\
 """
 
 
-def _generate_encode(shape: Shape) -> Callable[[Values], bytes]:
+def _generate_encode(kinds: Kinds) -> Callable[[Values], bytes]:
     """``encode(values)`` as one run of statements, array elements included."""
     lines = ["def encode(values):\n    out = bytearray()\n    append = out.append\n"]
-    if shape:
+    if kinds:
         targets = (
             f"v{place}"
             if elements is None
             else f"({' '.join(f'v{place}_{i},' for i in range(elements))})"
-            for place, (_, elements) in enumerate(shape)
+            for place, (_, elements) in enumerate(kinds)
         )
         lines.append(f"    {', '.join(targets)}, = values\n")
-    for place, (kind, elements) in enumerate(shape):
+    for place, (kind, elements) in enumerate(kinds):
         for name in (
             [f"v{place}"] if elements is None else [f"v{place}_{i}" for i in range(elements)]
         ):
@@ -208,7 +242,7 @@ def _generate_encode(shape: Shape) -> Callable[[Values], bytes]:
                 lines.append(_WRITE_ONE.format(value="current", encode="varint32"))
                 lines.append(_WRITE_ONE.format(value="previous", encode="varint32"))
             elif kind is Kind.DICTIONARY:
-                lines.append(f"    text = b'' if {name} is None else raw({name})\n")
+                lines.append(f"    text = b'' if {name} is None else kept({name})\n")
                 lines.append(_WRITE_ONE.format(value="len(text)", encode="varint64"))
                 lines.append("    out += text\n")
             else:
@@ -221,20 +255,28 @@ def _generate_encode(shape: Shape) -> Callable[[Values], bytes]:
 def _compiled(name: str, source: str) -> Callable[..., Any]:
     namespace: dict[str, Any] = {
         "Frequency": Frequency,
-        "aged": _aged,
+        "aged": aged,
         "varint": varint.decode,
         "varint32": _encode32,
         "varint64": varint.encode,
         "signed": _encode_signed,
-        "text": lambda raw: raw.decode("utf-8", "surrogateescape"),
-        "raw": lambda text: text.encode("utf-8", "surrogateescape"),
+        "text": lambda kept: TEXTS.text(kept).decode("utf-8", "surrogateescape"),
+        "kept": _kept,
     }
     exec(compile(source, f"<peerproto codec {name}>", "exec"), namespace)
     function: Callable[..., Any] = namespace[name]
     return function
 
 
-def _aged(age: int, elapsed: int) -> int:
+def _kept(text: str) -> bytes:
+    """What stands for a text in a record."""
+    kept = TEXTS.keep(text.encode("utf-8", "surrogateescape"))
+    if kept is None:
+        raise LocalProtocolError("text", text, f"room: {TEXTS.limit} bytes of long texts are used")
+    return kept
+
+
+def aged(age: int, elapsed: int) -> int:
     """An age ``elapsed`` ms later.
 
     HAProxy's threads each have a clock: a period that another thread has just

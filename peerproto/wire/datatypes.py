@@ -1,6 +1,6 @@
 """The data types that an entry can store, and how each travels.
 
-Source: specification, "Data Types Bitfield"; PROTOCOL.md, "Data types".
+Source: doc/protocol.md, "Data types".
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Kind(enum.Enum):
     DICTIONARY = "dictionary"
     """A ``str`` or ``None``, sent by reference to a cache."""
 
+    __hash__ = object.__hash__  # an enumeration's own, by name, takes much longer
+
 
 class Frequency(NamedTuple):
     """A frequency counter: events in the current period and in the one before.
@@ -38,7 +40,7 @@ class Frequency(NamedTuple):
     previous: int
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class DataType:
     """One of HAProxy's data types: its bit in definitions and its name."""
 
@@ -48,6 +50,8 @@ class DataType:
     array: bool = False
     local: bool = False
     """Meaningful to one HAProxy only: ignored on receipt, unless ``recv-only``."""
+    in_blocks: bool = False
+    """Counts blocks of bytes, as large as ``brates-factor`` says."""
 
 
 _U32, _U64, _FREQ = Kind.UNSIGNED32, Kind.UNSIGNED64, Kind.FREQUENCY
@@ -67,9 +71,9 @@ DATA_TYPES: Final = (
     DataType(11, "http_err_cnt", _U32),
     DataType(12, "http_err_rate", _FREQ),
     DataType(13, "bytes_in_cnt", _U64),
-    DataType(14, "bytes_in_rate", _FREQ),
+    DataType(14, "bytes_in_rate", _FREQ, in_blocks=True),
     DataType(15, "bytes_out_cnt", _U64),
-    DataType(16, "bytes_out_rate", _FREQ),
+    DataType(16, "bytes_out_rate", _FREQ, in_blocks=True),
     DataType(17, "gpc1", _U32),
     DataType(18, "gpc1_rate", _FREQ),
     DataType(19, "server_key", Kind.DICTIONARY),

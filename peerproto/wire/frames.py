@@ -1,25 +1,27 @@
 """Bytes to frames: the class and type of each message, and its payload.
 
-Source: specification, part IV. Messages of a type below 128 are two bytes;
+Source: doc/protocol.md, "Frames". Messages of a type below 128 are two bytes;
 the others announce the length of their payload.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Optional
 
 from peerproto.wire import varint
 from peerproto.wire.errors import MalformedMessage, OversizedMessage
 
 MAX_PAYLOAD: Final = 16384
-"""Longest payload in bytes: HAProxy's buffer size (PROTOCOL.md, "Message types")."""
+"""Longest payload in bytes: HAProxy's buffer size (doc/protocol.md, "Sizes")."""
 
+# Classes of messages.
 CONTROL: Final = 0
 ERROR: Final = 1
 STICK_TABLE: Final = 10
+PEERPROTO: Final = 112
+"""Ours: HAProxy skips a class that it does not know."""
 RESERVED: Final = 255
-"""Classes of messages."""
 
 UPDATE: Final = 0x80
 INCREMENTAL_UPDATE: Final = 0x81
@@ -49,23 +51,22 @@ class Frame(NamedTuple):
 class FrameBuffer:
     """Cuts a stream into frames; keeps at most one unfinished frame.
 
-    Between two frames, whoever takes them may take what follows from `data`
-    itself, and move `position` behind it.
+    Between two frames, another reader may take several at once: see `read_run`.
     """
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self._max_payload = max_payload
-        self.data = b""
-        self.position = 0
-        """Where the next frame begins in `data`."""
+        self._data = b""
+        self._position = 0
+        """Where the next frame begins in these."""
         self._missing = 2
         """Bytes without which the frame that is waited for is not complete."""
         self._kept: list[bytes] = []
-        """What came of it after `data`."""
+        """What came of it after them."""
 
     def __len__(self) -> int:
         """Bytes kept of an unfinished frame."""
-        return len(self.data) - self.position + sum(map(len, self._kept))
+        return len(self._data) - self._position + sum(map(len, self._kept))
 
     def add(self, data: bytes) -> bool:
         """Take bytes: whether they may complete a frame. Only then call `next`, until ``None``.
@@ -78,10 +79,10 @@ class FrameBuffer:
             self._missing = missing
             self._kept.append(data)
             return False
-        if self._kept or self.position < len(self.data):
-            data = b"".join((self.data[self.position :], *self._kept, data))
+        if self._kept or self._position < len(self._data):
+            data = b"".join((self._data[self._position :], *self._kept, data))
             self._kept.clear()
-        self.data, self.position = data, 0
+        self._data, self._position = data, 0
         size = len(data)
         if size < 2:
             missing = 2 - size
@@ -101,7 +102,7 @@ class FrameBuffer:
         :raises OversizedMessage: a length above the limit was announced.
         :raises MalformedMessage: a class of 255, or a length of over 10 bytes.
         """
-        data, start = self.data, self.position
+        data, start = self._data, self._position
         rest = len(data) - start
         if rest < 2:
             self._missing = 2 - rest
@@ -110,7 +111,7 @@ class FrameBuffer:
         if message_class == RESERVED:
             raise MalformedMessage("message class", message_class, "0 to 254")
         if message_type < 128:
-            self.position += 2
+            self._position += 2
             return Frame(message_class, message_type)
         if rest < 3:
             self._missing = 1
@@ -131,8 +132,21 @@ class FrameBuffer:
         if end > len(data):
             self._missing = end - len(data)
             return None
-        self.position = end
+        self._position = end
         return Frame(message_class, message_type, data[begin:end])
+
+    def read_run(self, read: Callable[[bytes, int, int], int], now: int) -> None:
+        """Let ``read(data, start, now)`` take whole frames: it returns where the rest begins.
+
+        ``now`` is in ms.
+        """
+        self._position = read(self._data, self._position, now)
+
+    def drop(self) -> None:
+        """Drop all bytes that were not taken."""
+        self._data, self._position = b"", 0
+        self._kept.clear()
+        self._missing = 2
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """`add`, and all frames that are complete then. Take them before the next call."""

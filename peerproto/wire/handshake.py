@@ -1,4 +1,4 @@
-"""Hello and status lines (specification, "Handshake"; PROTOCOL.md, "Handshake")."""
+"""Hello and status lines (doc/protocol.md, "Hello" and "Statuses")."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Status(enum.IntEnum):
         return _MEANINGS[self]
 
     def encode(self) -> bytes:
+        """The line as it travels."""
         return b"%d\n" % self.value
 
 
@@ -63,7 +64,10 @@ class Hello:
     minor: int = MINOR
 
     def encode(self) -> bytes:
-        """:raises LocalProtocolError: a name has white space or control characters."""
+        """The three lines as they travel.
+
+        :raises LocalProtocolError: a name has white space or control characters.
+        """
         for name in (self.remote, self.local):
             if not name or any(character <= " " for character in name):
                 raise LocalProtocolError("peer name", name, "text without white space")
@@ -101,7 +105,7 @@ def read_version(line: bytes) -> int:
 def check_remote(line: bytes, localpeer: str) -> None:
     """Check the second line: the caller must mean us.
 
-    :raises RefusedHello: 503.
+    :raises RefusedHello: with the status 503.
     """
     if _text(line) != localpeer:
         raise RefusedHello(

@@ -12,6 +12,7 @@ from typing import Union
 
 from peerproto.wire import varint
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
+from peerproto.wire.frames import MAX_PAYLOAD
 
 Key = Union[int, ipaddress.IPv4Address, ipaddress.IPv6Address, str, bytes]
 """The Python form of a key; addresses may be given as text."""
@@ -47,8 +48,7 @@ FIXED_LENGTH = {KeyType.INTEGER: 4, KeyType.IPV4: 4, KeyType.IPV6: 16}
 def read(data: bytes, offset: int, key_type: KeyType, key_length: int) -> tuple[bytes, int]:
     """The raw key at ``offset`` of a message, and where its values start.
 
-    A string longer than the table's length is cut (PROTOCOL.md, "Table
-    definition").
+    A string longer than the table's length is cut (doc/protocol.md, "Key types").
 
     :raises MalformedMessage: the message ends inside of the key.
     """
@@ -92,13 +92,17 @@ def to_raw(key: Key, key_type: KeyType, key_length: int) -> bytes:
             if b"\x00" not in raw:
                 return raw[: key_length - 1]
     elif key_type is KeyType.BINARY:
+        if key_length > MAX_PAYLOAD:
+            raise LocalProtocolError("key", key, f"none: one of {key_length} bytes fits no message")
         if isinstance(key, bytes):
             return key[:key_length].ljust(key_length, b"\x00")
     elif isinstance(key, (str, ipaddress.IPv4Address, ipaddress.IPv6Address)):
         try:
             if key_type is KeyType.IPV4:
                 return ipaddress.IPv4Address(str(key)).packed
-            return ipaddress.IPv6Address(str(key)).packed
+            address = ipaddress.IPv6Address(str(key))
+            if address.scope_id is None:
+                return address.packed
         except ipaddress.AddressValueError:
             pass
     raise LocalProtocolError("key", key, _EXPECTED[key_type])
@@ -107,7 +111,7 @@ def to_raw(key: Key, key_type: KeyType, key_length: int) -> bytes:
 _EXPECTED = {
     KeyType.INTEGER: "an int from -2**31 to 2**32 - 1",
     KeyType.IPV4: "an IPv4 address",
-    KeyType.IPV6: "an IPv6 address",
+    KeyType.IPV6: "an IPv6 address without a zone",
     KeyType.STRING: "a str without NUL",
     KeyType.BINARY: "bytes",
 }

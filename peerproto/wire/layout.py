@@ -7,7 +7,7 @@ record can be passed on without being decoded.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Optional
+from typing import Final, Optional
 
 import attrs
 
@@ -34,7 +34,7 @@ def _elements_fit(column: Column, _: object, elements: Optional[int]) -> None:
         )
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Column:
     """A data type as one table stores it.
 
@@ -48,7 +48,14 @@ class Column:
 
     @property
     def name(self) -> str:
+        """The name of the data type."""
         return self.data_type.name
+
+    def shortened(self, elements: int) -> Column:
+        """The same with no more than so many elements, if it is an array."""
+        if self.elements is None or self.elements <= elements:
+            return self
+        return attrs.evolve(self, elements=elements)
 
 
 @attrs.frozen
@@ -63,24 +70,33 @@ class Cell:
     index: Optional[int] = None
     """Index of the element, for arrays."""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether the value is a text, and not a number."""
+        return self.column.data_type.kind is Kind.DICTIONARY
+
+
+MAX_KEY_LENGTH: Final = 1 << 63
+"""Longest announced key. HAProxy declares tables whose keys fit into no message, too."""
+
 
 def _key_length_fits(layout: Layout, _: object, length: int) -> None:
     fixed = FIXED_LENGTH.get(layout.key_type)
     if fixed is not None and length != fixed:
         raise LocalProtocolError(f"key length of type {layout.key_type.word}", length, str(fixed))
     least = 2 if layout.key_type is KeyType.STRING else 1
-    if not least <= length <= 16384:
+    if not least <= length <= MAX_KEY_LENGTH:
         raise LocalProtocolError(
-            f"key length of type {layout.key_type.word}", length, f"{least} to 16384"
+            f"key length of type {layout.key_type.word}", length, f"{least} to {MAX_KEY_LENGTH}"
         )
 
 
-@attrs.frozen(slots=False)
+@attrs.frozen(slots=False, cache_hash=True)
 class Layout:
     """The key type, its announced length in bytes, and the columns by bit.
 
-    For strings the length is one more than the longest key (PROTOCOL.md,
-    "Table definition").
+    For strings the length is one more than the longest key (doc/protocol.md,
+    "Key types").
     """
 
     key_type: KeyType
@@ -96,7 +112,32 @@ class Layout:
 
     def stores_like(self, other: Layout) -> bool:
         """Whether the records of both are the same: periods may differ."""
-        return self.codec is other.codec and self.bits == other.bits
+        return self.cells_of_bits == other.cells_of_bits
+
+    def within(self, other: Layout) -> bool:
+        """Whether the other one has all values that this one has."""
+        wider = other.elements
+        return all(wider.get(bit, 0) >= elements for bit, elements in self.cells_of_bits)
+
+    def narrowed(self, other: Layout) -> Layout:
+        """This layout, with no values but those that the other one has too."""
+        wanted = other.elements
+        columns = tuple(
+            one.shortened(wanted[one.data_type.bit])
+            for one in self.columns
+            if one.data_type.bit in wanted
+        )
+        return Layout(self.key_type, self.key_length, columns)
+
+    @cached_property
+    def cells_of_bits(self) -> tuple[tuple[int, int], ...]:
+        """The bit of each column and its number of elements: what records depend on."""
+        return tuple((column.data_type.bit, column.elements or 1) for column in self.columns)
+
+    @cached_property
+    def elements(self) -> dict[int, int]:
+        """The same to look up: by bit, the number of elements."""
+        return dict(self.cells_of_bits)
 
     @property
     def fixed_key_length(self) -> int:
@@ -112,9 +153,11 @@ class Layout:
     def cells(self) -> dict[str, Cell]:
         """Every value by every name that it goes by, in the order of printing.
 
-        An element goes by ``gpc[0]`` and, as HAProxy prints it, by ``gpc0``.
+        An element goes by ``gpc[0]`` and, as HAProxy prints it, by ``gpc0``, unless
+        that is the name of another column: then it is printed as ``gpc[0]`` too.
         """
         cells = {}
+        stored = {column.data_type for column in self.columns}
         for place, column in enumerate(self.columns):
             data_type = column.data_type
             if column.elements is None:
@@ -122,9 +165,10 @@ class Layout:
                 continue
             for index in range(column.elements):
                 name = array_element_name(data_type, index)
-                cell = Cell(name, column, place, index)
-                cells.setdefault(name, cell)
-                cells[f"{data_type.name}[{index}]"] = cell
+                indexed = f"{data_type.name}[{index}]"
+                if BY_NAME.get(name) in stored:
+                    name = indexed
+                cells[name] = cells[indexed] = Cell(name, column, place, index)
         return cells
 
     @cached_property

@@ -1,7 +1,6 @@
 """Frames to messages: one frozen class for each, with its encoder and decoder.
 
-Source: specification, part IV; PROTOCOL.md, "Message types that HAProxy uses",
-"Table definition" and "Updates, ids and acks".
+Source: doc/protocol.md, "Messages", "Table definitions", "Updates" and "Acks".
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from peerproto.wire.frames import (
     ERROR,
     INCREMENTAL_TIMED_UPDATE,
     INCREMENTAL_UPDATE,
+    PEERPROTO,
     STICK_TABLE,
     SWITCH,
     TIMED_UPDATE,
@@ -31,6 +31,7 @@ from peerproto.wire.frames import (
 )
 from peerproto.wire.keys import KeyType
 from peerproto.wire.layout import KNOWN_BITS, Column, Layout
+from peerproto.wire.sizes import LONGEST_NAME
 
 _UPDATE_TYPES: Final = {
     (True, False): UPDATE,
@@ -53,6 +54,7 @@ class Control(enum.Enum):
     HEARTBEAT = 4
 
     def encode(self) -> bytes:
+        """The message as it travels, with its head."""
         return Frame(CONTROL, self.value).encode()
 
 
@@ -63,24 +65,41 @@ class ErrorMessage(enum.Enum):
     SIZE_LIMIT = 1
 
     def encode(self) -> bytes:
+        """The message as it travels, with its head."""
         return Frame(ERROR, self.value).encode()
 
 
-@attrs.frozen
+class Mark(enum.Enum):
+    """By this a peerproto knows that its peer is one, too. All others skip it."""
+
+    TIES = 1
+    """The sender settles ties by names: see `peerproto.peering.receiving`."""
+
+    def encode(self) -> bytes:
+        """The message as it travels, with its head."""
+        return Frame(PEERPROTO, self.value).encode()
+
+
+@attrs.frozen(cache_hash=True)
 class TableDefinition:
     """Which table the next updates are for, and what is in them.
 
     ``id`` is the sender's. ``expire`` is the table's, in ms, 0 for never; and
     ``None`` from very old peers, which announce neither it nor periods.
+    ``unknown_bits`` are those of data types that only newer peers know.
     """
 
     id: int
     name: str
     layout: Layout
     expire: Optional[int]
+    unknown_bits: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
-        """:raises LocalProtocolError: a period is missing, or a number out of range."""
+        """The message as it travels, with its head.
+
+        :raises LocalProtocolError: a period is missing, or a number is out of range.
+        """
         parts = [
             *_definition_head(self.id, self.name),
             varint.encode(self.layout.key_type),
@@ -113,6 +132,7 @@ class TableSwitch:
     id: int
 
     def encode(self) -> bytes:
+        """The message as it travels, with its head."""
         return Frame(STICK_TABLE, SWITCH, varint.encode(self.id)).encode()
 
 
@@ -124,6 +144,10 @@ class Ack:
     update_id: int
 
     def encode(self) -> bytes:
+        """The message as it travels, with its head.
+
+        :raises LocalProtocolError: a number is out of range.
+        """
         payload = varint.encode(self.table_id) + _fixed32("update id", self.update_id)
         return Frame(STICK_TABLE, ACK, payload).encode()
 
@@ -135,16 +159,21 @@ class EntryUpdate:
     ``id`` is ``None`` in incremental updates: the previous one plus 1.
     ``expiry`` is in ms, ``None`` in updates that are not timed: the table's own.
     ``key`` is a raw key (`peerproto.wire.keys`), ``values`` the values as they
-    travel; `Layout.codec` reads them.
+    travel; `Layout.codec` reads them. ``said`` is whether they are all said: of a
+    text, an update may say nothing (`peerproto.wire.dictionary`).
     """
 
     id: Optional[int]
     expiry: Optional[int]
     key: bytes
     values: bytes
+    said: bool = True
 
     def encode(self, key_type: KeyType) -> bytes:
-        """:raises LocalProtocolError: a number is out of range."""
+        """The message as it travels, with its head, for a table with keys of this type.
+
+        :raises LocalProtocolError: a number is out of range.
+        """
         message_type = _UPDATE_TYPES[self.id is not None, self.expiry is not None]
         payload = keys.write(self.key, key_type) + self.values
         if self.expiry is not None:
@@ -166,7 +195,7 @@ class EntryUpdate:
 
 def read_update(
     message_type: int, payload: bytes, layout: Layout, dictionary: ReceivingDictionary
-) -> tuple[Optional[int], Optional[int], bytes, bytes]:
+) -> tuple[Optional[int], Optional[int], bytes, bytes, bool]:
     """The fields of an `EntryUpdate` without the object: what runs once an entry.
 
     :raises MalformedMessage: see `EntryUpdate.decode`.
@@ -182,11 +211,12 @@ def read_update(
     if offset > len(payload):
         raise MalformedMessage("update", payload, f"at least {offset} bytes and a key")
     key, offset = keys.read(payload, offset, layout.key_type, layout.key_length)
-    return update_id, expiry, key, layout.codec.read(payload, offset, dictionary)
+    record, said = layout.codec.read(payload, offset, dictionary)
+    return update_id, expiry, key, record, said
 
 
 Definition = Union[TableDefinition, RefusedDefinition]
-Message = Union[Control, ErrorMessage, TableDefinition, RefusedDefinition, TableSwitch, Ack]
+Message = Union[Control, ErrorMessage, TableDefinition, RefusedDefinition, TableSwitch, Ack, Mark]
 
 
 def read_message(frame: Frame) -> Optional[Message]:
@@ -211,11 +241,14 @@ def read_message(frame: Frame) -> Optional[Message]:
         return _CONTROLS.get(frame.message_type)
     elif frame.message_class == ERROR:
         return _ERRORS.get(frame.message_type)
+    elif frame.message_class == PEERPROTO:
+        return _MARKS.get(frame.message_type)
     return None
 
 
 _CONTROLS = {one.value: one for one in Control}
 _ERRORS = {one.value: one for one in ErrorMessage}
+_MARKS = {one.value: one for one in Mark}
 
 
 def _fixed32(what: str, value: int) -> bytes:
@@ -226,8 +259,8 @@ def _fixed32(what: str, value: int) -> bytes:
 
 def _definition_head(table_id: int, name: str) -> tuple[bytes, bytes, bytes]:
     raw = name.encode("utf-8", "surrogateescape")
-    if not raw:
-        raise LocalProtocolError("table name", name, "at least one character")
+    if not 1 <= len(raw) <= LONGEST_NAME:
+        raise LocalProtocolError("table name", name, f"1 to {LONGEST_NAME} bytes")
     return varint.encode(table_id), varint.encode(len(raw)), raw
 
 
@@ -254,7 +287,11 @@ def _read_definition(payload: bytes) -> Definition:
         raise MalformedMessage(
             "table definition", payload, f"a name of 1 byte or more ({length}) and what follows it"
         )
-    name = payload[offset:end].decode("utf-8", "surrogateescape")
+    name = payload[offset : min(end, offset + LONGEST_NAME)].decode("utf-8", "surrogateescape")
+    if length > LONGEST_NAME:
+        return RefusedDefinition(
+            table_id, name[:32] + "…", f"a name of {length} bytes, expected {LONGEST_NAME} at most"
+        )
     key_type, offset = varint.decode(payload, end)
     key_length, offset = varint.decode(payload, offset)
     bits, offset = varint.decode(payload, offset)
@@ -270,9 +307,14 @@ def _read_definition(payload: bytes) -> Definition:
         expire, offset = varint.decode(payload, offset)
     try:
         columns = _read_columns(payload, offset, bits & KNOWN_BITS, expire is not None)
-        return TableDefinition(table_id, name, Layout(known_type, key_length, columns), expire)
+        layout = Layout(known_type, key_length, columns)
+        return TableDefinition(table_id, name, layout, expire, _set_bits(bits & ~KNOWN_BITS))
     except (MalformedMessage, LocalProtocolError) as problem:
         return RefusedDefinition(table_id, name, str(problem))
+
+
+def _set_bits(bits: int) -> tuple[int, ...]:
+    return tuple(bit for bit in range(bits.bit_length()) if bits >> bit & 1)
 
 
 def _read_columns(
@@ -294,5 +336,11 @@ def _read_columns(
                 elements, offset = varint.decode(payload, offset)
             if frequency:
                 period, offset = varint.decode(payload, offset)
-        columns.append(Column(data_type, elements, period))
+        columns.append(_column(data_type.bit, elements, period))
     return tuple(columns)
+
+
+@lru_cache(maxsize=512)
+def _column(bit: int, elements: Optional[int], period: Optional[int]) -> Column:
+    """The column of the data type with this bit."""
+    return Column(DATA_TYPES[bit], elements, period)

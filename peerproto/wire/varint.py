@@ -1,4 +1,4 @@
-"""Encoded integers (specification, part I; PROTOCOL.md, "Numbers on the wire").
+"""Encoded integers (doc/protocol.md, "Numbers").
 
 One byte below 240. Above, the first byte holds 4 bits and every further byte
 7, and each step subtracts what the shorter forms cover, so that every value
@@ -93,7 +93,7 @@ def decode(data: bytes, offset: int) -> tuple[int, int]:
 
 
 CLASSES: Final = bytes(0 if byte < 128 else 1 if byte < 240 else 2 for byte in range(256))
-"""For `bytes.translate`: what of each byte matters for where integers end."""
+"""For ``bytes.translate``: what of each byte matters for where integers end."""
 
 
 def ends(classes: bytes, count: int) -> list[int]:

@@ -1,0 +1,140 @@
+"""The adoption of tables: what becomes of a peer's definition.
+
+A table that nobody here declared is adopted, with ``learn-tables``, and an adopted one
+follows what the peer that it was adopted from defines later. Every peer may add data
+types, to a declared table with ``learn-columns`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Union
+
+import attrs
+
+from peerproto.peering.directory import TableDirectory
+from peerproto.peering.events import Event, TableBegun, TableShared
+from peerproto.peering.limits import Limits
+from peerproto.peering.memory import PeerMemory
+from peerproto.tables.columns import beyond
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.store import TableStore
+from peerproto.updates.reception import disagreement
+from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.messages import Definition, RefusedDefinition, TableDefinition
+
+
+@attrs.define
+class Refusal:
+    """Why a peer's table is not shared, or cannot follow its definition yet."""
+
+    why: str
+    """In words."""
+    table: TableStore | None = None
+    """The table that is shared all the same."""
+
+
+@attrs.define(eq=False)
+class Adoption:
+    """What this node does with the definitions of its peers."""
+
+    localpeer: str
+    """Our own name."""
+    directory: TableDirectory
+    limits: Limits
+    peers: Container[str]
+    """The names of all peers."""
+    learn_tables: bool = True
+    learn_columns: bool = True
+
+    def table_for(
+        self, definition: Definition, peer: PeerMemory, now: int, in_lesson: bool
+    ) -> tuple[Union[TableStore, Refusal], list[Event]]:
+        """The table that a peer's updates belong to after this definition, or why there is none.
+
+        ``now`` is in ms; ``in_lesson`` is whether the peer is giving this node a lesson.
+        """
+        events: list[Event] = []
+        table = self._shared_table(definition, peer, now, in_lesson, events)
+        if isinstance(table, str):
+            return Refusal(table), events
+        if not self._follow(table, definition, peer, now):
+            why = f"table {table.name} was defined too often to follow another definition yet"
+            return Refusal(why, table), events
+        return table, events
+
+    def _shared_table(
+        self,
+        definition: Definition,
+        peer: PeerMemory,
+        now: int,
+        in_lesson: bool,
+        events: list[Event],
+    ) -> Union[TableStore, str]:
+        """The table, or in words why there is none."""
+        name = definition.name
+        if not name.isprintable() or " " in name:
+            return f"table {name!r} cannot be shared: its name has characters that are not printed"
+        if isinstance(definition, RefusedDefinition):
+            return f"table {name} cannot be stored: {definition.why}"
+        table = self.directory.get(name)
+        anew = table is not None and self._begins_anew(table, definition, peer)
+        if anew:
+            self.directory.remove(name)
+            table = None
+        if table is not None:
+            return disagreement(table, definition.layout) or table
+        if not self.learn_tables:
+            return f"table {name} is not declared here, and learn-tables is off"
+        limit = self.limits.tables_per_peer
+        if (
+            sum(one.declaration.adopted_from == peer.name for one in self.directory.values())
+            >= limit
+        ):
+            return f"table {name} is not adopted: {limit} of this peer's tables are already"
+        try:
+            declaration = Declaration.adopted(definition, peer.name, self.limits.entries_per_table)
+        except LocalProtocolError as problem:
+            return f"table {name} cannot be adopted: {problem}"
+        peer.log.info(now, "table {table} adopted from peer {peer}", table=name, peer=peer.name)
+        table = self.directory.add(declaration)
+        events.append(TableShared(table, in_lesson))
+        if anew:
+            events.append(TableBegun(table))
+        return table
+
+    def _begins_anew(
+        self, table: TableStore, definition: TableDefinition, peer: PeerMemory
+    ) -> bool:
+        """Whether an adopted table has other keys now, where it was adopted from."""
+        origin = table.declaration.adopted_from
+        return (
+            origin is not None
+            and (origin == peer.name or origin not in self.peers)
+            and disagreement(table, definition.layout) is not None
+        )
+
+    def _follow(
+        self, table: TableStore, definition: Definition, peer: PeerMemory, now: int
+    ) -> bool:
+        """Take over what a later definition of a table says: whether that can be."""
+        ours = later = table.declaration
+        if isinstance(definition, RefusedDefinition):
+            return True
+        if self.learn_columns or ours.adopted_from is not None:
+            later = later.with_columns(definition.layout.columns)
+        if peer.name == ours.adopted_from:
+            later = later.following(definition)
+        if later == ours:
+            return True
+        if not table.redeclare(later):
+            return False
+        more = ", ".join(one.name for one in beyond(later.layout.columns, ours.layout))
+        peer.log.info(
+            now,
+            "table {table} follows a definition by peer {peer}{more}",
+            table=table.name,
+            peer=peer.name,
+            more=f", and stores {more} too" if more else "",
+        )
+        return True

@@ -1,0 +1,88 @@
+"""Events: what comes of the bytes that a peer sends, for the node to act upon.
+
+A session returns them in the order in which they happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Union
+
+import attrs
+
+from peerproto.tables.changes import Changes
+from peerproto.tables.store import TableStore
+
+
+@attrs.frozen
+class Learnt:
+    """Updates were stored: what happened in the tables, in that order."""
+
+    batches: list[Changes]
+
+
+@attrs.frozen
+class TableShared:
+    """The peer has defined a table that is shared with it from now on."""
+
+    table: TableStore
+    in_lesson: bool
+    """Whether a lesson of the peer is under way, which has the table."""
+
+
+@attrs.frozen
+class TableBegun:
+    """An adopted table has begun anew on the peer's word, with other keys than before."""
+
+    table: TableStore
+
+
+@attrs.frozen
+class LessonOver:
+    """The peer's lesson, for which it was asked, has come to its end."""
+
+    finished: bool
+    """Whether the peer counts itself up to date; if not, the lesson was *partial*."""
+
+
+@attrs.frozen
+class LessonStalled:
+    """Nothing more comes of the peer's lesson, for which it was asked."""
+
+
+@attrs.frozen
+class TieLost:
+    """The peer's changes won over ours (`peerproto.peering.receiving`): by key, the columns."""
+
+    table: TableStore
+    changes: Mapping[bytes, int]
+
+
+@attrs.frozen
+class TieSettled:
+    """The peer has changed in vain what we had changed; others may have its values. By key, the
+    columns."""
+
+    table: TableStore
+    changes: Mapping[bytes, int]
+
+
+@attrs.frozen
+class AckedLate:
+    """The peer has acked changes of ours that another one has changed since. By key, the
+    columns."""
+
+    table: TableStore
+    changes: Mapping[bytes, int]
+
+
+Event = Union[
+    Learnt,
+    TableShared,
+    TableBegun,
+    LessonOver,
+    LessonStalled,
+    TieLost,
+    TieSettled,
+    AckedLate,
+]

@@ -1,0 +1,77 @@
+"""The memory of a peer: what is known of it from one session to the next."""
+
+from __future__ import annotations
+
+from typing import Optional
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from peerproto.peering.boundedlog import BoundedLog
+from peerproto.tables.log import ChangeLog
+from peerproto.tables.store import TableStore
+from peerproto.wire.handshake import DOWNGRADED_MINOR, MINOR, Status
+
+
+@attrs.define
+class Counters:
+    """What has happened with a peer since the start, by HAProxy's names."""
+
+    new_conn: int = 0
+    """Handshakes that succeeded."""
+    coll: int = 0
+    """Sessions closed because the peer had a newer one."""
+    proto_err: int = 0
+    """Sessions ended by a protocol error, on either side."""
+    no_hbt: int = 0
+    """Sessions ended because nothing came for too long."""
+    rx_hbt: int = 0
+    tx_hbt: int = 0
+    confirm: int = 0
+    """Lessons learnt to the end."""
+    rx_updates: int = 0
+    tx_updates: int = 0
+
+
+@attrs.define(eq=False)
+class PeerMemory:
+    """One peer of this node, as long as it is one; the local peer (our old process) is one too."""
+
+    name: str
+    log: BoundedLog
+    """For log lines that the peer can cause."""
+    local: bool = False
+    minor: int = MINOR
+    """Version to say in the next hello: 2.0 after it answered 502."""
+    heartless: bool = False
+    """Whether it had sent no heartbeat when it was taken for dead the last time."""
+    status: Optional[int] = None
+    """Latest status of a handshake with it, in either direction."""
+    trouble: Optional[str] = None
+    """Why there is no session, in words."""
+    acked: WeakKeyDictionary[ChangeLog, int] = attrs.Factory(WeakKeyDictionary)
+    """By log: the number of our latest change in it that the peer has taken."""
+    expires: WeakKeyDictionary[TableStore, int] = attrs.Factory(WeakKeyDictionary)
+    """By table: how long the peer keeps an entry, in ms, as it has defined the table last."""
+    differences: dict[str, str] = attrs.Factory(dict)
+    """By table: why the peer's is not shared with ours, in words, as it was defined last."""
+    not_taken: dict[str, str] = attrs.Factory(dict)
+    """What it sent since its latest lesson began and was too long to be taken, in words."""
+    counters: Counters = attrs.Factory(Counters)
+
+    def answered(self, status: int) -> Optional[str]:
+        """Note the status that it gave to our hello; in words, if it is a refusal."""
+        self.status = status
+        if status == Status.SUCCEEDED:
+            return None
+        if status == Status.BAD_VERSION:
+            self.minor = DOWNGRADED_MINOR
+        known = {one.value: one.meaning for one in Status}
+        return f"it refused us with {status}: {known.get(status, 'an unknown status')}"
+
+    def called(self, minor: int) -> None:
+        """Note that it has called with success, and said version 2.``minor``."""
+        self.status = Status.SUCCEEDED
+        if minor >= MINOR:
+            # It speaks more than it did when it answered 502.
+            self.minor = MINOR

@@ -1,0 +1,198 @@
+"""Whose value holds, where the peer of a session and this node changed the same.
+
+A *tie* is a change of the peer that it wrote before it had read ours of the same column:
+we know that since it has not acked ours. The protocol has no order for the two.
+
+- Between two peerprotos the one whose name is the lesser wins. It keeps its own value. The
+  other one takes that, and sends it to all its peers as a change of its own: so on each of
+  its connections the winner's value comes after the loser's. The highest of all sends nothing
+  again, so this comes to an end. What another peer has sent it since makes no difference.
+- Any other peer takes what it is sent, so we keep our value, which it will have in a moment.
+  But it may have sent its own to others, too: so they get ours again once it has acked it, when
+  it has nothing more to send from before. It is spared itself, since it may have gone on from
+  ours. That is done once for each change of ours: for HAProxies that count without end it
+  would be sent without end.
+- A change of ours can come to one peer after that of another one that had read it. So if it
+  is acked when we have that other change already, the peer is sent what we have by then.
+- In a lesson ours stays, and is sent again at its end: a lesson has values of any age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+from peerproto.peering.adoption import Adoption
+from peerproto.peering.events import AckedLate, Event, TieSettled
+from peerproto.peering.meanwhile import ChangedMeanwhile
+from peerproto.peering.memory import PeerMemory
+from peerproto.peering.sharedtable import SharedTable
+from peerproto.peering.standing import Standing
+from peerproto.tables.store import TableStore
+from peerproto.updates.reception import Reception
+
+_NONE: Final[Mapping[bytes, int]] = {}
+
+
+@attrs.frozen
+class Verdict:
+    """What of some updates is not to be taken; columns are bits of data types."""
+
+    ours: Mapping[bytes, int]
+    """Keys and columns with changes of ours that hold."""
+    stays: Mapping[bytes, int]
+    """Keys and columns of which the values here stay."""
+    newer: Collection[bytes] = ()
+    """Keys of which nothing is taken."""
+    lost: Mapping[bytes, int] = _NONE
+    """Keys and columns of ours that give way to the peer's."""
+
+
+_ALL: Final = Verdict(_NONE, _NONE)
+"""All is to be taken."""
+
+
+class Precedence:
+    """See the module. One for each session."""
+
+    def __init__(
+        self,
+        peer: PeerMemory,
+        adoption: Adoption,
+        meanwhile: ChangedMeanwhile,
+        standing: Standing,
+        events: list[Event],
+    ) -> None:
+        """``events`` is where what happens is put, for the node."""
+        self._peer = peer
+        self._adoption = adoption
+        self._meanwhile = meanwhile
+        self._standing = standing
+        self._events = events
+        self.teaching = False
+        """Whether the peer is being taught."""
+        self.learning = False
+        """Whether updates belong to a lesson that the node wants."""
+        self.is_peerproto = False
+        """Whether the peer settles ties by names, as we do."""
+        self._kept: dict[TableStore, dict[bytes, int]] = {}
+        """Keys whose values were not taken from the present lesson, since they changed here, and
+        the columns of the changes."""
+        self._aside: dict[TableStore, dict[bytes, int]] = {}
+        """The same, of what the peer has changed itself and sent outside of a lesson."""
+
+    def judge(self, shared: SharedTable, reception: Reception, now: int) -> Verdict:
+        """What is to be taken of the updates that a reception has; ``now`` is in ms."""
+        if self._peer.local and self.teaching:
+            # The new process of our name: what it sends is newer than ours.
+            return _ALL
+        lesser = self._peer.name < self._adoption.localpeer
+        yields = self.is_peerproto and not self.learning and lesser
+        table, keys = shared.table, reception.keys
+        if not self.learning and self._peer.acked.get(table.log, 0) >= table.log.head:
+            return _ALL
+        ours = self._ours(shared, keys, yields, now)
+        if self.learning:
+            _add(self._kept, table, ours)
+            newer, stays = self._newer_here(table, keys, ours)
+            return Verdict(ours, stays, newer)
+        if not ours:
+            return _ALL
+        if not yields:
+            return Verdict(ours, ours)
+        sent = reception.layout.bits
+        lost = {key: columns & sent for key, columns in ours.items() if columns & sent}
+        ours = {key: ours[key] for key in ours.keys() - lost.keys()}
+        return Verdict(ours, ours, lost=lost)
+
+    def taken(
+        self, reception: Reception, keys: Sequence[bytes], verdict: Verdict, now: int
+    ) -> None:
+        """Updates of these keys were stored: they are newer than a lesson that is ahead, and than
+        changes of ours that do not hold."""
+        table, meanwhile = reception.table, self._meanwhile
+        if not self.learning and self._standing.lessons_ahead:
+            if not reception.layout.codec.has_texts:
+                meanwhile.learnt(table, keys, reception.layout.bits, self._peer)
+            else:
+                for key in keys:
+                    columns = reception.columns_of(key, now)
+                    meanwhile.learnt(table, (key,), columns, self._peer)
+        ours = verdict.ours
+        table.log.overwrite([key for key in keys if key not in ours] if ours else keys)
+
+    def left_aside(self, table: TableStore, left: Mapping[bytes, int]) -> None:
+        """Note what the peer has changed in vain: others may have its values."""
+        if not (self.learning or self.is_peerproto):
+            _add(self._aside, table, left)
+
+    def acked(self, table: TableStore, before: int, latest: int) -> None:
+        """The peer has acked changes of ours: those after ``before`` up to the ``latest``.
+
+        It has nothing more to send from before them.
+        """
+        late = table.log.overwritten(before, latest)
+        if late:
+            self._events.append(AckedLate(table, late))
+        aside = self._aside.get(table)
+        if aside:
+            unacked = table.log.later(aside.keys(), self._peer.acked.get(table.log, 0))
+            settled = {key: aside.pop(key) for key in aside.keys() - unacked.keys()}
+            self._events.append(TieSettled(table, settled))
+
+    def end_lesson(self) -> None:
+        """The lesson is over: send what it had older values for, since others may have these."""
+        self.learning = False
+        kept, self._kept = self._kept, {}
+        for table, changes in kept.items():
+            if self._adoption.directory.shares(table):
+                table.change_again(changes)
+
+    def end(self) -> None:
+        """The session is over: the peer will not ack on it what it has changed in vain."""
+        aside, self._aside = self._aside, {}
+        self._events += [TieSettled(table, changes) for table, changes in aside.items()]
+
+    def _ours(
+        self, shared: SharedTable, keys: list[bytes], overwritten: bool, now: int
+    ) -> dict[bytes, int]:
+        """The ones of ``keys`` with changes of ours that the peer has yet to ack: their columns.
+
+        Until it acks a change, the peer may write updates without having read it. Among them
+        are those that were ``overwritten`` since, if that is wanted.
+        """
+        table = shared.table
+        changes = table.log.later(keys, self._peer.acked.get(table.log, 0), overwritten)
+        # What has expired here is not sent any more, so the peer will not ack it.
+        return {
+            key: columns
+            for key, columns in changes.items()
+            if table.has(key, now) and not shared.spares(key)
+        }
+
+    def _newer_here(
+        self, table: TableStore, keys: list[bytes], ours: Mapping[bytes, int]
+    ) -> tuple[Collection[bytes], Mapping[bytes, int]]:
+        """What a lesson has older values for: the keys that it is not to bring at all, and
+        the columns of others that stay."""
+        meanwhile, every = self._meanwhile, table.layout.bits
+        newer = set(meanwhile.gone(table, keys)) if self._peer.local else set()
+        stays = dict(ours)
+        for key, columns in meanwhile.columns(table, keys, self._peer).items():
+            if columns & every == every:
+                newer.add(key)
+            else:
+                stays[key] = stays.get(key, 0) | columns
+        return newer, stays
+
+
+def _add(
+    noted: dict[TableStore, dict[bytes, int]], table: TableStore, changes: Mapping[bytes, int]
+) -> None:
+    """Add columns of keys to those that were noted."""
+    if changes:
+        columns_of = noted.setdefault(table, {})
+        for key, columns in changes.items():
+            columns_of[key] = columns_of.get(key, 0) | columns

@@ -1,0 +1,79 @@
+"""The lessons that a session gives its peer.
+
+Source: doc/protocol.md, "Lessons".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+from peerproto.peering.directory import TableDirectory
+from peerproto.peering.sending import Sender
+from peerproto.peering.sharedtable import SharedTable
+from peerproto.tables.store import TableStore
+from peerproto.wire.messages import Control
+
+
+class Teaching:
+    """One lesson after the other, and what the peer has as soon as it confirms the last."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        directory: TableDirectory,
+        tables: Callable[[], list[SharedTable]],
+        can_finish: Callable[[], bool],
+    ) -> None:
+        """``tables`` tells what there is to teach, ``can_finish`` whether a lesson may end with
+        *finished* as things stand."""
+        self._sender = sender
+        self._directory = directory
+        self._tables = tables
+        self._can_finish = can_finish
+        self._could_finish = False
+        """Whether a lesson might have ended so when this one began."""
+        self._lesson: Optional[Iterator[bytes]] = None
+        self._unconfirmed = 0
+        """How many lessons the peer has yet to confirm."""
+        self.origins: list[tuple[SharedTable, int]] = []
+        """The tables of the latest lesson, and where their logs were when it began."""
+
+    def begin(self) -> None:
+        """Give a lesson, or give it again: it begins when its first bytes are drawn."""
+        self._lesson = None
+
+    def draw(self, out: bytearray, room: int) -> Optional[Control]:
+        """Add about ``room`` bytes to ``out``: the message that ends the lesson, once it does."""
+        if self._lesson is None:
+            self._lesson = self._updates()
+        for message in self._lesson:
+            out += message
+            if not message or len(out) >= room:
+                # Without anything to send there was other work to do, which is enough for once.
+                return None
+        self._lesson = None
+        self._unconfirmed += 1
+        whole = self._could_finish and not self._sender.skipped
+        finished = whole and self._can_finish()
+        end = Control.RESYNC_FINISHED if finished else Control.RESYNC_PARTIAL
+        out += end.encode()
+        return end
+
+    def confirmed(self) -> bool:
+        """The peer confirms a lesson: whether it has confirmed all."""
+        self._unconfirmed = max(0, self._unconfirmed - 1)
+        return not self._unconfirmed
+
+    def _updates(self) -> Iterator[bytes]:
+        self._could_finish = self._can_finish()
+        self.origins = []
+        self._sender.begin_lesson()
+        taught: set[TableStore] = set()
+        # Tables may come meanwhile: the peer takes what it is told of them for the lesson's.
+        while more := [shared for shared in self._tables() if shared.table not in taught]:
+            taught.update(shared.table for shared in more)
+            self.origins += [(shared, shared.table.log.head) for shared in more]
+            yield from self._sender.lesson(
+                [(one.local_id, one.outgoing) for one in more], self._directory.shares
+            )

@@ -1,0 +1,1 @@
+"""The face: a peer as a service, and its tables."""

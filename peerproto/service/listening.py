@@ -1,0 +1,38 @@
+"""Listening at an endpoint, with every failure told: at once by raising, later in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_log = Logger()
+
+
+def listen(
+    endpoint: IStreamServerEndpoint,
+    factory: IProtocolFactory,
+    listening: Callable[[IListeningPort], object],
+    what: str,
+) -> None:
+    """Listen, and give the port to ``listening``.
+
+    :param what: what is to be reached there, for the log.
+    :raises Exception: what the endpoint fails with at once, most often
+        ``CannotListenError``.
+    """
+    at_once: list[Failure] = []
+
+    def failed(reason: Failure) -> None:
+        if waiting:
+            at_once.append(reason)
+        else:
+            _log.failure("{what}: nobody can connect, as listening failed", reason, what=what)
+
+    waiting = True
+    endpoint.listen(factory).addCallback(listening).addErrback(failed)
+    waiting = False
+    if at_once:
+        at_once[0].raiseException()

@@ -1,0 +1,420 @@
+"""`StickTableService`: a peer as a Twisted service."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Optional, Union
+from weakref import WeakValueDictionary
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.task import Cooperator
+from twisted.logger import Logger
+
+from peerproto.connections.addresses import client_endpoint, server_endpoint
+from peerproto.connections.clock import milliseconds
+from peerproto.connections.factory import QuietFactory
+from peerproto.connections.handover import HandOver
+from peerproto.connections.handshake import AcceptingHandshake, CallingHandshake
+from peerproto.connections.mesh import Mesh
+from peerproto.peering.limits import Limits
+from peerproto.peering.memory import PeerMemory
+from peerproto.peering.node import Node
+from peerproto.peering.resync import Resync
+from peerproto.service.dispatcher import Dispatcher
+from peerproto.service.observers import ITableObserver
+from peerproto.service.peer import Peer
+from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
+from peerproto.service.sticktable import StickTable
+from peerproto.service.upkeep import Upkeep
+from peerproto.tables.changes import Cause, Changes
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.store import TableStore
+from peerproto.updates.compiled import SPEED
+
+if TYPE_CHECKING:
+    from peerproto.connections.tls import Credentials
+
+
+class StickTableService(Service):
+    """A peer in a mesh of HAProxies: listens, calls, holds the tables.
+
+    Give it to a ``MultiService`` or an ``Application`` as a child, or call
+    ``startService`` and ``stopService``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        localpeer: str,
+        peers: Mapping[str, ClientEndpoint] = {},
+        tables: Union[Mapping[str, str], Iterable[Declaration]] = (),
+        bind: Optional[ServerEndpoint] = None,
+        *,
+        learn_tables: bool = True,
+        learn_columns: bool = True,
+        expect_old: bool = False,
+        limits: Optional[Limits] = None,
+        credentials: Optional[Credentials] = None,
+        observers: Iterable[ITableObserver] = (),
+        reactor: Any = None,
+        chance: Optional[random.Random] = None,
+    ) -> None:
+        """
+        :param localpeer: our name, as HAProxy's ``peer`` line for us has it.
+        :param peers: by name, where to call each: an endpoint, its description,
+            ``host:port`` or ``/path``. Our own name may be among them, as in HAProxy's
+            ``peers`` section, and is not called.
+        :param tables: by name what follows ``stick-table`` in a haproxy.cfg, or
+            declarations.
+        :param bind: where to listen; ``None`` to call only.
+        :param learn_tables: adopt tables that peers define and ``tables`` has not.
+        :param learn_columns: store what peers store beyond the lines of ``tables``.
+        :param expect_old: whether an old process of our name is about to hand over.
+        :param limits: what a hostile network may cost.
+        :param credentials: for TLS with all peers, but those on UNIX sockets.
+        :param reactor: the reactor, or a clock where nothing is bound or called.
+        :param chance: for the waits and choices that are random.
+        :raises LocalProtocolError: a table line or an address that cannot be read.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        if isinstance(bind, str):
+            bind = read_address("bind", bind, server_endpoint)
+        if isinstance(tables, Mapping):
+            tables = [Declaration.parse(name, line) for name, line in tables.items()]
+        self._clock: IReactorTime = reactor
+        self._expect_old = expect_old
+        self._chance = chance or random.Random()
+        self._sharing_anew: Optional[IDelayedCall] = None
+        self._looking_again = False
+        """Whether peers are being told of what is shared anew, and were not asked for it yet."""
+        self._handover: Optional[HandOver] = None
+        self._news: dict[str, Optional[TableStore]] = {}
+        """Why sessions are to look again, in words: for a table, or for all that peers have."""
+        self._waiters: list[Deferred[str]] = []
+        self.node = Node(
+            localpeer,
+            self._log,
+            tables,
+            learn_tables=learn_tables,
+            learn_columns=learn_columns,
+            limits=limits,
+            chance=self._chance,
+        )
+        self.mesh = Mesh(self.node, self._clock, self._tell, self._resynced, self._chance)
+        self.mesh.credentials = credentials
+        self._port = Port(self.mesh, reactor, bind)
+        self.dispatcher = Dispatcher(self._public, self.mesh.turns, observers)
+        self._upkeep = Upkeep(self.node, self._clock, self.changed)
+        self._peers: dict[str, Peer] = {}
+        self._tables: WeakValueDictionary[TableStore, StickTable] = WeakValueDictionary()
+        self._endpoints: dict[str, ClientEndpoint] = {}
+        for name, endpoint in peers.items():
+            if name != localpeer:
+                self.add_peer(name, endpoint)
+        self.started = 0
+        """When the service was started, in ms of its clock."""
+
+    # -- for applications ------------------------------------------------
+
+    @property
+    def localpeer(self) -> str:
+        """The name by which peers know this node."""
+        return self.node.localpeer
+
+    @property
+    def peers(self) -> dict[str, Peer]:
+        """The remote peers by name, with what is known of them."""
+        return dict(self._peers)
+
+    @property
+    def tables(self) -> list[StickTable]:
+        """All tables, those included that were adopted from peers so far."""
+        return [self._public(store) for store in self.node.tables.values()]
+
+    def table(self, name: str) -> StickTable:
+        """:raises KeyError: there is no table of this name (yet)."""
+        return self._public(self.node.tables[name])
+
+    def _public(self, store: TableStore) -> StickTable:
+        """The one object that an application has for a table."""
+        known = self._tables.get(store)
+        if known is None:
+            known = self._tables[store] = StickTable(self, store)
+        return known
+
+    def add_table(self, declaration: Declaration) -> StickTable:
+        """Share one more table.
+
+        :raises LocalProtocolError: there is one of this name already.
+        """
+        self._share_anew(self.node.add_table(declaration), declaration.name)
+        return self.table(declaration.name)
+
+    def declare_table(self, declaration: Declaration) -> None:
+        """Share a table, or declare one anew: entries keep what both declarations store.
+
+        With ``learn_columns``, what peers store beyond the declaration stays, too.
+        With another type or length of keys, it begins anew without entries. What peers
+        have of it and this node has not is learnt from one of them.
+
+        :raises LocalProtocolError: it has entries of as many earlier declarations
+            as can be told from each other, which are 256.
+        """
+        before = self.node.tables.get(declaration.name)
+        news = self.node.declare_table(declaration)
+        if news is not None:
+            self._share_anew(news, declaration.name)
+        self._tell_gone(before)
+
+    def remove_table(self, name: str) -> None:
+        """Share a table no longer; with ``learn_tables`` a peer may bring it back."""
+        before = self.node.tables.get(name)
+        self.node.remove_table(name)
+        self._tell_gone(before)
+
+    def _tell_gone(self, store: Optional[TableStore]) -> None:
+        """Tell observers that a table is cleared, if it is gone: the first now, the rest in
+        slices."""
+        tables = self.node.tables
+        if store is not None and store in tables.removed:
+            self.changed([Changes(store, Cause.CLEARED, tables.discard(store), self.now())])
+
+    def add_peer(self, name: str, endpoint: ClientEndpoint) -> None:
+        """Call one more peer, or call one at another address.
+
+        :param endpoint: an endpoint, its description, ``host:port`` or ``/path``.
+        :raises LocalProtocolError: the name is our own, or the text is no address.
+        """
+        if isinstance(endpoint, str):
+            endpoint = read_address(f"address of peer {name}", endpoint, client_endpoint)
+        client = self._port.way(endpoint) if self.running else None
+        peer = self._expect(name)
+        link = self.mesh.link(peer)
+        link.address = str(endpoint)
+        link.stop_calling("it is called at another address")
+        self._endpoints[name] = endpoint
+        if client is not None:
+            self._call(peer, client)
+
+    def remove_peer(self, name: str) -> None:
+        """Neither call a peer any more, nor take its calls.
+
+        :raises KeyError: there is no such peer.
+        """
+        peer = self.node.peers[name]
+        del self._peers[name]
+        self._endpoints.pop(name, None)
+        self.mesh.forget(peer, "it is no peer of ours any more")
+        self.node.forget(peer, self.now())
+        self.mesh.resync_moved()
+
+    def expect_peer(self, name: str) -> None:
+        """Accept calls of a peer that we do not call ourselves.
+
+        :raises LocalProtocolError: the name is our own.
+        """
+        self._expect(name)
+
+    def _expect(self, name: str) -> PeerMemory:
+        """What is remembered of the peer of this name, whether it is known or new."""
+        peer = self.node.expect(name, self.now())
+        if name not in self._peers:
+            self._peers[name] = Peer(self.mesh, peer)
+            self.mesh.resync_moved()
+        return peer
+
+    @property
+    def turns(self) -> Cooperator:
+        """Shares the reactor among all that have much to do, a few ms a turn."""
+        return self.mesh.turns
+
+    @property
+    def limits(self) -> Limits:
+        """What a hostile network may cost."""
+        return self.node.limits
+
+    @property
+    def speed(self) -> str:
+        """Whether the hot modules run compiled, in words."""
+        return SPEED
+
+    def learn(self, tables: bool, columns: bool) -> None:
+        """From now on adopt tables of peers, or columns beyond the lines of tables, or not.
+
+        What is adopted from now on is learnt from the peers that are connected, too.
+        What was adopted before stays.
+        """
+        adoption = self.node.adoption
+        more = [
+            f"{what} of peers are adopted"
+            for what, wanted, before in (
+                ("tables", tables, adoption.learn_tables),
+                ("columns", columns, adoption.learn_columns),
+            )
+            if wanted and not before
+        ]
+        adoption.learn_tables, adoption.learn_columns = tables, columns
+        for news in more:
+            self._share_anew(news)
+
+    @property
+    def resync(self) -> Resync:
+        """From whom this node learns, and whether it is up to date."""
+        return self.node.resync
+
+    def when_up_to_date(self) -> Deferred[str]:
+        """Fires, with the reason in words, when this peer counts itself up to date.
+
+        That is after a lesson from a peer that does, or when there was nobody
+        to learn from for 5 s. Fails with ``CancelledError`` when the service stops.
+        """
+        waiter: Deferred[str] = Deferred(self._waiters.remove)
+        if self._up_to_date:
+            waiter.callback(self.resync.reason)
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    @property
+    def _up_to_date(self) -> bool:
+        """Whether peers are asked for nothing, and are not about to be in another turn."""
+        about_to = self._sharing_anew is not None or self._looking_again
+        return self.resync.up_to_date and not about_to
+
+    def _resynced(self) -> None:
+        if self._up_to_date:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(self.resync.reason)
+
+    def add_observer(self, observer: ITableObserver) -> None:
+        """Tell ``observer`` of all changes from now on."""
+        self.dispatcher.observers.append(observer)
+
+    def remove_observer(self, observer: ITableObserver) -> None:
+        """:raises ValueError: it was not added."""
+        self.dispatcher.observers.remove(observer)
+
+    def now(self) -> int:
+        """The time in ms by the service's clock: the monotonic one, whatever steps the wall
+        clock makes, but for clocks of tests."""
+        return milliseconds(self._clock)
+
+    @property
+    def tasks(self) -> int:
+        """How many calls wait for their time, on the whole reactor."""
+        return len(self._clock.getDelayedCalls())
+
+    def address(self) -> Any:
+        """Where the service listens; ``None`` if it does not."""
+        return self._port.address()
+
+    # -- Service ---------------------------------------------------------
+
+    def startService(self) -> None:
+        """Listen, call all peers, and wait for one to learn from.
+
+        :raises CannotListenError: ``bind`` is taken.
+        """
+        self.started = self.now()
+        self._port.open()
+        super().startService()
+        self.mesh.start(self._expect_old)
+        self._upkeep.start()
+        for name, endpoint in self._endpoints.items():
+            self._call(self.node.peers[name], self._port.way(endpoint))
+
+    def stopService(self) -> Deferred[Any]:
+        """Close all connections and the port; fires when they are closed."""
+        super().stopService()
+        self.mesh.stop()
+        self._upkeep.stop()
+        self.dispatcher.stop()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.errback(CancelledError("the node stops"))
+        if self._handover is not None:
+            self._handover.stop()
+            self._handover = None
+        if self._sharing_anew is not None:
+            self._sharing_anew.cancel()
+            self._sharing_anew = None
+            self._news.clear()
+        closing = [self._port.close(), *self.mesh.hang_up("this node stops")]
+        closing.append(self.mesh.when_closed())
+        return gatherResults(closing, consumeErrors=True)
+
+    def use_credentials(self, credentials: Credentials) -> None:
+        """From the next connection on, use these, on a service that was made with others."""
+        self.mesh.credentials = credentials
+
+    def stop_softly(self, way: Optional[IStreamClientEndpoint] = None) -> Deferred[bool]:
+        """Hand over to a new process of our name, which listens at our address by now.
+
+        Listens no more, ends the sessions with remote peers, and teaches the new
+        process. Fires with whether that one has learnt everything; the service
+        is to be stopped then in either case. ``way`` is the endpoint that leads to our
+        own address, where that is neither one of TCP nor of a UNIX socket.
+        """
+        self._log.info("{peer} stops softly", peer=self.localpeer)
+        if self.address() is None:
+            way = None
+        elif way is None:
+            way = self._port.way_to_itself()
+        self.resync.stop()
+        self.mesh.resync_moved()
+        self._port.close_softly()
+        self.mesh.hang_up("it stops softly")
+        if way is None:
+            return succeed(False)
+        self._handover = HandOver(self.mesh, way)
+        return self._handover.start()
+
+    def accepting(self) -> Optional[AcceptingHandshake]:
+        """A protocol for one connection that a peer made to us; ``None`` to close it."""
+        return self._port.accepting()
+
+    def _call(self, peer: PeerMemory, endpoint: IStreamClientEndpoint) -> None:
+        def handshake() -> CallingHandshake:
+            return CallingHandshake(self.mesh, peer)
+
+        self.mesh.dial(peer, endpoint, QuietFactory(handshake))
+
+    # -- what goes on ----------------------------------------------------
+
+    def changed(self, batches: list[Changes]) -> None:
+        """Tell observers of changes, and let sessions send what was changed here."""
+        if any(batch.cause is Cause.SET for batch in batches):
+            self.mesh.flush_soon()
+        self.dispatcher.announce(batches)
+
+    def _tell(self, batches: list[Changes]) -> None:
+        self.dispatcher.announce(batches)
+
+    def _share_anew(self, reason: str, name: Optional[str] = None) -> None:
+        """A table is shared anew, or more of what peers have: define it to the peers, and look
+        for theirs, after this turn."""
+        if self.running:
+            self._news[reason] = None if name is None else self.node.tables[name]
+            if self._sharing_anew is None:
+                self._sharing_anew = self._clock.callLater(0, self._look_again)
+
+    def _look_again(self) -> None:
+        self._sharing_anew = None
+        news, self._news = self._news, {}
+        tables = [table for table in news.values() if table is not None]
+        self._looking_again = True
+        try:
+            self.mesh.share_anew(tables, "; ".join(news), adopt=None in news.values())
+        finally:
+            self._looking_again = False
+            self._resynced()

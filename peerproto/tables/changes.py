@@ -1,0 +1,51 @@
+"""What happened in a table: which keys changed, and why."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Optional, Protocol
+
+import attrs
+
+
+class Changing(Protocol):
+    """The table in which something happens: a `TableStore`."""
+
+    @property
+    def name(self) -> str:
+        """As the wire and the configuration have it."""
+
+
+class Cause(enum.Enum):
+    """Why entries changed."""
+
+    LEARNT = "learnt"
+    """A peer sent them."""
+    SET = "set"
+    """They were changed here."""
+    EXPIRED = "expired"
+    """Their time came."""
+    TRASHED = "trashed"
+    """They made room in a full table."""
+    CLEARED = "cleared"
+    """They were removed here."""
+
+
+@attrs.frozen
+class Changes:
+    """Changes to one table for one cause, after which the table is consistent.
+
+    A key may come more than once when it changed more than once.
+    """
+
+    table: Changing
+    cause: Cause
+    raw_keys: Sequence[bytes] = attrs.field(repr=False)
+    now: int
+    """When it happened, in ms of the service's clock."""
+    origin: Optional[str] = None
+    """Name of the peer, for what was learnt."""
+
+    def __len__(self) -> int:
+        return len(self.raw_keys)

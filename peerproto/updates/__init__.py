@@ -1,0 +1,1 @@
+"""Rows to updates and back, at speed."""

@@ -1,0 +1,213 @@
+"""Live changes of one table, written once for all peers that have the same to come.
+
+A change goes to all peers in the same turn of the reactor, and most of them have
+got the same before: so what was written for one is kept for the next. Records
+with texts are written for each peer, since they refer to the cache of its connection.
+
+An update has only those columns that were changed: HAProxy leaves the others as they
+are, and may have counted them up meanwhile. A definition tells which they are, so
+there is one wherever an update has others than the one before it.
+
+As with HAProxy, updates have no life, so that the peer's own ``expire`` holds. But a
+change that goes out late is not to live longer there than it would have lived: its
+update has the life that the peer's definition gives, less the age of the change. An
+entry that was stored with a life of its own is sent with what is left of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Optional
+
+import attrs
+
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.log import ID_MASK
+from peerproto.tables.row import KEY_AT, has_own_life
+from peerproto.tables.store import TableStore
+from peerproto.updates.selection import Selection
+from peerproto.updates.writer import UpdateWriter
+from peerproto.wire.dictionary import SendingDictionary
+
+ON_TIME: Final = 1000
+"""Age in ms up to which a change goes out without a life."""
+
+_MOST_SELECTIONS: Final = 64
+
+_MADE_AT_ONCE: Final = 8
+"""Selections of columns that are made at once: some ms of work at most."""
+
+
+@attrs.frozen
+class Live:
+    """Updates for some changes, with definitions between them."""
+
+    first: Optional[Declaration]
+    """What the first update is of; ``None`` if there are no updates."""
+    definition: bytes
+    """The message that announces this."""
+    data: bytes
+    last: Optional[Declaration]
+    """What the last update is of."""
+    count: int
+    """How many updates there are."""
+    sent: int
+    """The latest change that needs no further update."""
+    said: int = 0
+    """The latest change of which there is an update."""
+
+
+class LiveBytes:
+    """Writes the changes of a table for peers that hold them equally long."""
+
+    def __init__(
+        self,
+        local_id: int,
+        life: Optional[int],
+        left_out: dict[bytes, int],
+        dictionary: Optional[SendingDictionary] = None,
+    ) -> None:
+        """``life`` is that of an entry of the peers in ms: 0 if it is endless or not known,
+        ``None`` if they take no update with a life. See `Outgoing` for ``left_out``. A
+        ``dictionary`` is one peer's alone."""
+        self.life = life
+        self._local_id = local_id
+        self._left_out = left_out
+        self._alone = dictionary is not None
+        self._dictionary = dictionary or SendingDictionary()
+        self._declaration: Optional[Declaration] = None
+        self._selections: dict[int, Selection] = {}
+        """By their columns, as bits."""
+        self._made = 0
+        self._kept: Optional[tuple[tuple[int, int, int, int], Live]] = None
+        """What was asked for last, and the answer."""
+
+    def after(
+        self,
+        table: TableStore,
+        sent: int,
+        room: int,
+        now: int,
+        spared: Optional[Mapping[bytes, int]] = None,
+    ) -> Live:
+        """The changes after ``sent`` as of ``now`` (ms), until they have ``room`` bytes.
+
+        Few that need many different definitions may be fewer than that. Left out are changes
+        of these numbers that a peer is ``spared``.
+        """
+        if self._declaration is not table.declaration:
+            self._declaration = table.declaration
+            self._selections = {}
+            self._kept = None
+        if spared:
+            return self._written(table, sent, room, now, spared)
+        asked = (sent, table.log.head, table.revision, now)
+        if self._kept is not None and self._kept[0] == asked and len(self._kept[1].data) <= room:
+            return self._kept[1]
+        live = self._written(table, sent, room, now, {})
+        whole = live.sent == table.log.head
+        self._kept = (asked, live) if whole and not self._alone else None
+        return live
+
+    def _written(
+        self,
+        table: TableStore,
+        sent: int,
+        room: int,
+        now: int,
+        spared: Mapping[bytes, int],
+    ) -> Live:
+        stretches = _Stretches()
+        declaration, moment = table.declaration, table.origin + now
+        bits = table.layout.bits
+        count = self._made = said = 0
+        head, columns = b"", -1
+        selection: Optional[Selection] = None
+        for number, changed, key in table.log.after(sent):
+            sent = number
+            stored = table.stored(key)
+            if stored is None or (spared and spared.get(key) == number):
+                continue
+            if stored[:KEY_AT] != head:
+                # What is changed in one turn has the same age and life.
+                head = stored[:KEY_AT]
+                came, deadline = table.lifetime(stored)
+                timed = self._is_timed(stored, declaration, now - came)
+                selection = None
+            if deadline <= now:
+                continue
+            if changed != columns or selection is None:
+                columns = changed
+                selection = self._selections.get(columns & bits)
+                if selection is None:
+                    selection = self._select(table, columns & bits)
+                writer = selection.writers[timed]
+                if writer is not stretches.writer:
+                    stretches.begin(selection, writer)
+            said = number
+            update_id = (number & ID_MASK).to_bytes(4, "big")
+            count += writer.write_one(key, selection.of(stored), moment, update_id)
+            if stretches.size + writer.size >= room or self._made >= _MADE_AT_ONCE:
+                break
+        else:
+            sent = table.log.head
+        return stretches.end(count, sent, said)
+
+    def _is_timed(self, stored: bytes, declaration: Declaration, age: int) -> bool:
+        """Whether the update for a change of this age (ms) tells how long it is to live."""
+        if self.life is None or not declaration.expire:
+            return False
+        return has_own_life(stored) or (age > ON_TIME and self.life > 0)
+
+    def _select(self, table: TableStore, columns: int) -> Selection:
+        if len(self._selections) >= _MOST_SELECTIONS:
+            self._selections.clear()
+        self._made += 1
+        selection = Selection(
+            table.declaration,
+            columns,
+            self._local_id,
+            self.life or 0,
+            self._dictionary,
+            self._left_out,
+        )
+        self._selections[columns] = selection
+        return selection
+
+
+class _Stretches:
+    """Gathers updates, with a definition wherever their columns change."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes gathered, but for those that the present writer has."""
+        self.writer: Optional[UpdateWriter] = None
+        self._first: Optional[Selection] = None
+        self._last: Optional[Selection] = None
+        self._pieces: list[bytes] = []
+
+    def begin(self, selection: Selection, writer: UpdateWriter) -> None:
+        """The next updates are of these columns, and come from this writer."""
+        self._take()
+        if self._last is None:
+            self._first = selection
+        elif selection.declaration is not self._last.declaration:
+            self._add(selection.definition)
+        self._last, self.writer = selection, writer
+
+    def end(self, count: int, sent: int, said: int) -> Live:
+        """All that was gathered: so many updates."""
+        self._take()
+        if self._first is None or self._last is None:
+            return Live(None, b"", b"", None, 0, sent)
+        first, last = self._first, self._last
+        data = b"".join(self._pieces)
+        return Live(first.declaration, first.definition, data, last.declaration, count, sent, said)
+
+    def _take(self) -> None:
+        if self.writer is not None:
+            self._add(self.writer.take())
+
+    def _add(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self.size += len(data)

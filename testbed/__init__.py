@@ -1,0 +1,47 @@
+"""Real HAProxies and peerprotos to try things on: what `e2e` and `bench` share."""
+
+from testbed.authority import Authority
+from testbed.conversation import Conversation, closed, converse, get
+from testbed.entries import Text, Update
+from testbed.haproxy import HAProxy
+from testbed.link import Link
+from testbed.mesh import Mesh
+from testbed.node import Entry, Node, ended, parse_table
+from testbed.peerproto import TWIST, Peerproto
+from testbed.ports import free_port
+from testbed.programs import Program, default, missing, programs
+from testbed.rawpeer import Acks, RawListener, RawPeer
+from testbed.waiting import PATIENCE, endlessly, pause, reactor, until, wait
+
+__all__ = [
+    "PATIENCE",
+    "TWIST",
+    "Acks",
+    "Authority",
+    "Conversation",
+    "Entry",
+    "HAProxy",
+    "Link",
+    "Mesh",
+    "Node",
+    "Peerproto",
+    "Program",
+    "RawListener",
+    "RawPeer",
+    "Text",
+    "Update",
+    "closed",
+    "converse",
+    "default",
+    "ended",
+    "endlessly",
+    "free_port",
+    "get",
+    "missing",
+    "parse_table",
+    "pause",
+    "programs",
+    "reactor",
+    "until",
+    "wait",
+]

@@ -1,0 +1,65 @@
+"""Connections that a test speaks on itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from testbed.waiting import reactor, until
+
+
+class Conversation(Protocol):
+    """A connection that a test speaks on, byte for byte."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.closed: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closed.callback(None)
+
+    def send(self, data: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(data)
+
+    def stop_reading(self) -> None:
+        """Leave everything that comes in the kernel's buffers."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def hang_up(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
+
+
+async def converse(port: int) -> Conversation:
+    """Connect to a port."""
+    conversation: Conversation = await connectProtocol(
+        TCP4ClientEndpoint(reactor, "127.0.0.1", port), Conversation()
+    )
+    return conversation
+
+
+async def closed(conversation: Conversation, what: object) -> bytes:
+    """Wait until the other side hangs up: all that it has sent."""
+
+    async def is_closed() -> bool:
+        return bool(conversation.closed.called)
+
+    await until(is_closed, f"the connection is closed after {what!r}")
+    return conversation.received
+
+
+async def get(port: int, path: str = "/") -> int:
+    """The status of a request to a HAProxy."""
+    conversation = await converse(port)
+    conversation.send(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+    await conversation.closed
+    return int(conversation.received.split(b" ")[1])

@@ -1,0 +1,33 @@
+"""Runs of the simulation, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.simulation.machine import Simulation
+
+STEPS: Final = 20
+"""Steps of a run at most."""
+
+
+def run(
+    number: int, examples: int, steps: int = STEPS, phases: Collection[Phase] = tuple(Phase)
+) -> None:
+    """Make the runs of a seed; an error tells the shortest that breaks a promise."""
+    run_state_machine_as_test(
+        seed(number)(type("Simulation", (Simulation,), {})),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+            report_multiple_bugs=False,
+            phases=tuple(phases),
+        ),
+    )
