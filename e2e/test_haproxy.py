@@ -255,8 +255,11 @@ async def test_reasons_in_words(mesh: Mesh) -> None:
     haproxy, peer = mesh.haproxy("lb1"), mesh.peerproto(declared="t_ip = type ip size 1k")
     stranger = Peerproto("stranger", mesh.folder)
     other = mesh.peerproto("other", declared="t_str = type string len 9 size 1k store gpc0")
-    mesh.start()
+    mesh.start(haproxy, peer)
     await haproxy.up()
+    # From then on it has HAProxy's tables, and adopts none of the other one.
+    await peer.in_step("lb1")
+    mesh.start(other)
     stranger.start([haproxy])
     mesh.nodes.append(stranger)
     await haproxy.do("set table t_str key x data.gpc0 1")

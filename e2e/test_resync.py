@@ -10,13 +10,13 @@ import attrs
 from pytest_twisted import ensureDeferred
 
 from peerproto import StickTableService
-from testbed import HAProxy, Link, Mesh, Peerproto, free_port, reactor, until
+from testbed import BUFFER, HAProxy, Link, Mesh, Peerproto, free_port, reactor, until
 
 from .conftest import every_haproxy
 
 ENTRIES = 200_000
 PART = 1_000_000
-"""Bytes: a fifth of what the entries are in a lesson, or less."""
+"""Bytes of the lesson that are carried: a fifth."""
 BIG = "type integer size 1m expire 1h store gpc0,gpc1,conn_rate(10s),http_req_rate(10s)"
 TABLES = f"backend big\n    stick-table {BIG} peers mesh\n"
 
@@ -25,6 +25,9 @@ async def two_full_haproxies(mesh: Mesh) -> tuple[HAProxy, HAProxy, Peerproto]:
     """Two HAProxies that have learnt the same 200,000 entries, and a peerproto not yet started,
     which they cannot call."""
     a, b = (mesh.haproxy(name, tables=TABLES, frontend="") for name in ("lb1", "lb2"))
+    for haproxy in (a, b):
+        # Else the rest of a lesson may be with the system already when its teacher fails.
+        haproxy.send_buffer = BUFFER
     peer = mesh.peerproto()
     filler = Peerproto("filler", mesh.folder, port=free_port())
     mesh.nodes.append(filler)

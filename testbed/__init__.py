@@ -4,7 +4,7 @@ from testbed.authority import Authority
 from testbed.conversation import Conversation, closed, converse, get
 from testbed.entries import Text, Update
 from testbed.haproxy import HAProxy
-from testbed.link import Link
+from testbed.link import BUFFER, Link
 from testbed.mesh import Mesh
 from testbed.node import Entry, Node, ended, parse_table
 from testbed.peerproto import TWIST, Peerproto
@@ -14,6 +14,7 @@ from testbed.rawpeer import Acks, RawListener, RawPeer
 from testbed.waiting import PATIENCE, endlessly, pause, reactor, until, wait
 
 __all__ = [
+    "BUFFER",
     "PATIENCE",
     "TWIST",
     "Acks",

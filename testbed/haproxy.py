@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import attrs
 
@@ -32,6 +33,9 @@ class HAProxy(Node):
     """What follows ``ssl`` where it listens, if peers speak TLS."""
     calling_tls: str = ""
     """What follows it where this calls, if that differs."""
+    send_buffer: Optional[int] = None
+    """Bytes that the system takes from it for each connection before it has to wait; ``None`` for
+    as many as the system likes, which may be a whole lesson of some MB."""
     program: Program = attrs.Factory(default)
     mode: tuple[str, ...] = ("-db",)
     """Options that say how its processes run: in the foreground, and one of them."""
@@ -66,6 +70,7 @@ class HAProxy(Node):
 global
     localpeer {self.name}
     stats socket {self.runtime} mode 600 level admin
+{self.tuning}
 defaults
     mode http
     timeout connect 1s
@@ -87,6 +92,14 @@ frontend origin
     bind 127.0.0.1:{self.origin}
     http-request return status 200
 """
+
+    @property
+    def tuning(self) -> str:
+        """More lines of the global section."""
+        if self.send_buffer is None:
+            return ""
+        ways = ("client", "server")
+        return "\n".join(f"    tune.sndbuf.{way} {self.send_buffer}" for way in ways)
 
     def peer_lines(self, peers: Sequence[Node]) -> str:
         """How the peers are reached, this one included."""
