@@ -7,13 +7,12 @@ from typing import Optional
 
 from twisted.internet.task import Clock
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from peerproto.peering.events import Learnt
 from peerproto.peering.node import Node
 from peerproto.peering.session import Session
 from peerproto.service.batch import Batch
-from peerproto.service.observers import ITableObserver
+from peerproto.service.observers import Observer
 from peerproto.service.service import StickTableService
 from peerproto.tables.changes import Changes
 from peerproto.tables.declaration import Declaration
@@ -38,14 +37,13 @@ def receive(
             tell(event.batches)
 
 
-@implementer(ITableObserver)
-class Observer:
+class Told(Observer):
     """An observer that is a function."""
 
     def __init__(self, told: Callable[[Batch], None]) -> None:
         self._told = told
 
-    def tableChanged(self, batch: Batch) -> None:
+    def table_changed(self, batch: Batch) -> None:
         self._told(batch)
 
 
@@ -53,4 +51,4 @@ def observed(
     declarations: Iterable[Declaration], told: Callable[[Batch], None]
 ) -> StickTableService:
     """A service that was not started, with an observer."""
-    return StickTableService("us", tables=declarations, observers=[Observer(told)], reactor=Clock())
+    return StickTableService("us", tables=declarations, observers=[Told(told)], reactor=Clock())

@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 import attrs
 from pytest_twisted import ensureDeferred
-from zope.interface import implementer
 
-from peerproto import Batch, Cause, ITableObserver, StickTableService
+from peerproto import Batch, Cause, Observer, StickTableService
 from testbed import HAProxy, Link, Mesh, Peerproto, reactor, until
 
 from .conftest import every_haproxy
@@ -20,15 +19,14 @@ BIG = "type integer size 1m expire 1h store gpc0,gpc1"
 TABLES = f"backend big\n    stick-table {BIG} peers mesh\n"
 
 
-@implementer(ITableObserver)
 @attrs.define
-class AtFirst:
+class AtFirst(Observer):
     """Does something when the first part of a lesson is there."""
 
     do: Callable[[], object]
     done: bool = False
 
-    def tableChanged(self, batch: Batch) -> None:
+    def table_changed(self, batch: Batch) -> None:
         if batch.cause is Cause.LEARNT and not self.done:
             self.done = True
             self.do()

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
-from peerproto import Batch, ITableObserver, StickTableService
+from peerproto import Batch, Observer, StickTableService
 from testbed import Mesh, Node, Peerproto, converse, endlessly, free_port, pause, reactor, until
 
 PUPILS = 50
@@ -27,14 +26,13 @@ LARGE = 400_000
 LIVE = {"live": "type integer size 100k expire 1h store gpc0"}
 
 
-@implementer(ITableObserver)
-class Stopwatch:
+class Stopwatch(Observer):
     """When each change to the table ``live`` came."""
 
     def __init__(self) -> None:
         self.came: dict[object, float] = {}
 
-    def tableChanged(self, batch: Batch) -> None:
+    def table_changed(self, batch: Batch) -> None:
         if batch.table.name == "live":
             for key in batch.keys():
                 self.came.setdefault(key, reactor.seconds())

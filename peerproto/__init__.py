@@ -5,8 +5,12 @@ from peerproto.peering.limits import Limits
 
 # Tables
 from peerproto.service.batch import Batch
-from peerproto.service.observers import ITableObserver
+from peerproto.service.feed import Feed, FeedOverrun
+from peerproto.service.filters import Filter, Network, Prefix
+from peerproto.service.observers import IObserver, Observer
+from peerproto.service.query import Cursor, Page, StaleCursor
 from peerproto.service.service import StickTableService
+from peerproto.service.status import Lag, NodeStatus, PeerStatus, TableStatus
 from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
@@ -30,21 +34,34 @@ __version__ = "0.2.0"
 __all__ = [
     "Batch",
     "Cause",
+    "Cursor",
     "Declaration",
     "Entry",
+    "Feed",
+    "FeedOverrun",
+    "Filter",
     "Frequency",
-    "ITableObserver",
+    "IObserver",
     "Key",
     "KeyType",
+    "Lag",
     "Limits",
     "LocalProtocolError",
     "MalformedMessage",
+    "Network",
+    "NodeStatus",
+    "Observer",
     "OversizedMessage",
+    "Page",
     "PeerError",
+    "PeerStatus",
+    "Prefix",
     "RefusedHello",
     "RemoteProtocolError",
+    "StaleCursor",
     "StickTable",
     "StickTableService",
     "TableFull",
+    "TableStatus",
     "__version__",
 ]

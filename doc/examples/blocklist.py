@@ -14,9 +14,8 @@ from twisted.application.service import MultiService
 from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogBeginner, textFileLogObserver
-from zope.interface import implementer
 
-from peerproto import Batch, Cause, ITableObserver, StickTableService
+from peerproto import Batch, Cause, Observer, StickTableService
 
 LIMIT = 5
 """Requests in 10 s that are one too many."""
@@ -24,14 +23,13 @@ LIMIT = 5
 TABLES = {"rates": "type ip size 1m expire 10m store gpc0,http_req_rate(10s)"}
 
 
-@implementer(ITableObserver)
-class Doorkeeper:
+class Doorkeeper(Observer):
     """Sets ``gpc0`` of who comes too often; HAProxy denies those."""
 
     def __init__(self, service: StickTableService) -> None:
         self._service = service
 
-    def tableChanged(self, batch: Batch) -> None:
+    def table_changed(self, batch: Batch) -> None:
         if batch.cause is not Cause.LEARNT:
             return
         for entry in batch.entries():

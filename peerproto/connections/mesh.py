@@ -79,17 +79,20 @@ class Mesh:
         clock: IReactorTime,
         tell: Callable[[list[Changes]], None],
         resynced: Callable[[], None],
+        moved: Callable[[Session, Optional[str]], None],
         chance: Optional[random.Random] = None,
     ) -> None:
         """
         :param tell: called with what happened in the tables.
         :param resynced: called when something has happened to the node's resync.
+        :param moved: called with a session that has begun, or is over for a reason in words.
         :param chance: for the waits that are random.
         """
         self.node = node
         self.clock = clock
         self._tell = tell
         self._resynced = resynced
+        self._moved = moved
         self._chance = chance or random.Random()
         self.admission = Admission(node.limits, self._log)
         self.credentials: Optional[Credentials] = None
@@ -181,6 +184,7 @@ class Mesh:
     def connected(self, session: Session) -> None:
         """A session is there to learn from."""
         self.node.connected(session, self.now())
+        self._moved(session, None)
         self.resync_moved()
 
     def _took(self, session: Session, events: list[Event]) -> None:
@@ -194,6 +198,7 @@ class Mesh:
     def ended(self, session: Session, why: str) -> None:
         """A session is over, for the reason in words: call its peer again."""
         self._tell(self.node.ended(session, why, self.now()))
+        self._moved(session, why)
         link = self.link(session.peer)
         if link.connection is not None and link.connection.session is session:
             link.connection = None

@@ -127,7 +127,7 @@ class Adoption:
             later = later.following(definition)
         if later == ours:
             return True
-        if not table.redeclare(later):
+        if not self.directory.redeclare(table, later):
             return False
         more = ", ".join(one.name for one in beyond(later.layout.columns, ours.layout))
         peer.log.info(

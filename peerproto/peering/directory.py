@@ -25,7 +25,7 @@ class TableDirectory(Mapping[str, TableStore]):
         self._latest_id = 0
         self._quota = Quota(limits.entries)
         self.version = 0
-        """Another one whenever other tables are shared."""
+        """Another one whenever other tables are shared, or one is declared anew."""
         self.removed: list[TableStore] = []
         """Tables that are shared no longer, until their memory is given back."""
         for declaration in declarations:
@@ -55,6 +55,14 @@ class TableDirectory(Mapping[str, TableStore]):
         self._outgoing[table] = Outgoing(table)
         self.version += 1
         return table
+
+    def redeclare(self, table: TableStore, declaration: Declaration) -> bool:
+        """Declare a table anew, with keys of the same type and length: whether that can be done.
+
+        It cannot as long as the table has entries of too many earlier declarations.
+        """
+        self.version += 1
+        return table.redeclare(declaration)
 
     def remove(self, name: str) -> None:
         """Share a table no longer, if there is one of this name."""

@@ -31,6 +31,14 @@ class Counters:
     """Lessons learnt to the end."""
     rx_updates: int = 0
     tx_updates: int = 0
+    rx_messages: int = 0
+    """Messages of sessions, of all kinds; hellos and answers to them are none."""
+    tx_messages: int = 0
+    rx_bytes: int = 0
+    """Bytes of sessions, without what TLS and TCP add."""
+    tx_bytes: int = 0
+    refused_definitions: int = 0
+    """Definitions of tables that are not shared, since ours differ or there is none."""
 
 
 @attrs.define(eq=False)
@@ -47,6 +55,8 @@ class PeerMemory:
     """Whether it had sent no heartbeat when it was taken for dead the last time."""
     status: Optional[int] = None
     """Latest status of a handshake with it, in either direction."""
+    established_at: Optional[int] = None
+    """When (in ms) the latest session began; ``None`` if there was none yet."""
     trouble: Optional[str] = None
     """Why there is no session, in words."""
     acked: WeakKeyDictionary[ChangeLog, int] = attrs.Factory(WeakKeyDictionary)

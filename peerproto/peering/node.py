@@ -139,12 +139,12 @@ class Node:
             self.resync.stalled(session, now)
         elif isinstance(event, TieLost):
             if self.tables.shares(event.table):
-                event.table.change_again(event.changes)
+                event.table.change_again(event.changes, now)
         elif isinstance(event, TieSettled):
             spared = () if session.over else (session.peer,)
-            self._repeat_changes(event.table, event.changes, spared)
+            self._repeat_changes(event.table, event.changes, spared, now)
         elif isinstance(event, AckedLate):
-            self._repeat_late_changes(event.table, event.changes, session.peer)
+            self._repeat_late_changes(event.table, event.changes, session.peer, now)
         else:
             return self._begun_anew(event.table, session, now)
         self._look_ahead()
@@ -219,7 +219,7 @@ class Node:
         if self.adoption.learn_columns:
             declaration = declaration.with_columns(self._defined_columns(table))
         more = beyond(declaration.layout.columns, table.layout)
-        if not table.redeclare(declaration):
+        if not self.tables.redeclare(table, declaration):
             raise LocalProtocolError(
                 f"table {declaration.name}",
                 "one more declaration",
@@ -261,12 +261,17 @@ class Node:
             self.meanwhile.cleared(table)
 
     def _repeat_changes(
-        self, table: TableStore, changes: Mapping[bytes, int], spared: Collection[PeerMemory]
+        self,
+        table: TableStore,
+        changes: Mapping[bytes, int],
+        spared: Collection[PeerMemory],
+        now: int,
     ) -> None:
         """Send changes of ours once more, no change more than once (`ChangeLog.repeat`), and not
         to the peers that are spared."""
         if not self.tables.shares(table):
             return
+        table.log.mark(now)
         for key, columns in changes.items():
             number = table.log.repeat(key, columns) if table.stored(key) is not None else None
             if number is None:
@@ -277,7 +282,7 @@ class Node:
                     session.spare(table, key, number)
 
     def _repeat_late_changes(
-        self, table: TableStore, changes: Mapping[bytes, int], late: PeerMemory
+        self, table: TableStore, changes: Mapping[bytes, int], late: PeerMemory, now: int
     ) -> None:
         """Send what is stored to a peer that has acked changes so late that another one had
         changed the same by then: it may have got the one before the other.
@@ -293,4 +298,4 @@ class Node:
                 and not (peer in self.sessions and self.sessions[peer].is_peerproto)
                 and log.number(key) <= peer.acked.get(log, 0)
             ]
-            self._repeat_changes(table, {key: columns}, spared)
+            self._repeat_changes(table, {key: columns}, spared, now)

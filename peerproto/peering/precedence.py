@@ -142,13 +142,13 @@ class Precedence:
             settled = {key: aside.pop(key) for key in aside.keys() - unacked.keys()}
             self._events.append(TieSettled(table, settled))
 
-    def end_lesson(self) -> None:
+    def end_lesson(self, now: int) -> None:
         """The lesson is over: send what it had older values for, since others may have these."""
         self.learning = False
         kept, self._kept = self._kept, {}
         for table, changes in kept.items():
             if self._adoption.directory.shares(table):
-                table.change_again(changes)
+                table.change_again(changes, now)
 
     def end(self) -> None:
         """The session is over: the peer will not ack on it what it has changed in vain."""

@@ -194,7 +194,9 @@ class Receiver:
         end = reader.read(data, start, current.reception.stamp(now))
         count = len(reader.keys) - before
         if count:
-            self._peer.counters.rx_updates += count
+            counters = self._peer.counters
+            counters.rx_updates += count
+            counters.rx_messages += count
             current.got = reader.take_ids(current.got or 0)
         return end
 
@@ -237,13 +239,13 @@ class Receiver:
         self._precedence.learning = True
         self.not_taken.clear()  # what was too long comes again, if it is still there
 
-    def end_lesson(self, finished: bool) -> None:
+    def end_lesson(self, finished: bool, now: int) -> None:
         """The lesson is over."""
         if finished:
             # A whole lesson has every table of the peer: the others are gone there.
             for name in self.differences.keys() - self._names - {""}:
                 del self.differences[name]
-        self._precedence.end_lesson()
+        self._precedence.end_lesson(now)
 
     def _note_not_taken(self, table: TableStore, what: str, size: int, most: int, now: int) -> None:
         """Say once in a session that something was too long to be taken."""
@@ -260,6 +262,7 @@ class Receiver:
         found, events = self._adoption.table_for(definition, self._peer, now, in_lesson)
         self._events += events
         if isinstance(found, Refusal):
+            self._peer.counters.refused_definitions += 1
             self._note_difference(definition.name, found.why, now)
             return found.table
         if self.differences.pop(definition.name, None) is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Optional
 
+from peerproto.peering.memory import Counters
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import TableStore
@@ -25,11 +26,13 @@ _LONGEST_LIFE: Final = 0x7FFFFFFF
 class Sender:
     """What was said on this session so far, as far as encoding depends on it."""
 
-    def __init__(self, timed: bool) -> None:
+    def __init__(self, timed: bool, counters: Counters) -> None:
+        """``timed`` is whether the peer takes updates with a life; ``counters`` are the peer's."""
         self.now = 0
         """The time in ms that expiries and ages are reckoned to."""
         self.taught = 0
         """Entries in the current lesson so far."""
+        self._counters = counters
         self.skipped = False
         """Whether a table went away in the current lesson, before all of it was taught."""
         self._timed = timed
@@ -65,6 +68,8 @@ class Sender:
         live = updates.after(table, sent, room, self.now, spared)
         if not live.count:
             return b"", live
+        self._counters.tx_updates += live.count
+        self._counters.tx_messages += live.count + live.definitions
         data = live.data
         if live.first is not self._current:
             data = self._announce_some(local_id, table.declaration, live) + data
@@ -85,9 +90,13 @@ class Sender:
         """
         announced, _ = self._definitions.get(local_id, (None, b""))
         if announced is declaration:
+            self._counters.tx_messages += 1
             return live.definition
         whole = self.announce(local_id, declaration)
-        return whole if live.first is declaration else whole + live.definition
+        if live.first is declaration:
+            return whole
+        self._counters.tx_messages += 1
+        return whole + live.definition
 
     def begin_lesson(self) -> None:
         """Count the entries of one more lesson from 0."""
@@ -134,6 +143,8 @@ class Sender:
             if not is_shared(request.table):
                 break
             self.taught += chunk.count
+            self._counters.tx_updates += chunk.count
+            self._counters.tx_messages += chunk.count
             yield b"".join(
                 self.announce(local_id, declaration) + data for declaration, data in chunk.stretches
             )
@@ -143,6 +154,7 @@ class Sender:
         if declaration is self._current:
             return b""
         self._current = declaration
+        self._counters.tx_messages += 1
         announced, definition = self._definitions.get(local_id, (None, b""))
         if announced is not declaration:
             definition = declaration.definition(local_id).encode()

@@ -97,7 +97,7 @@ class Session:
         """Messages that were read in this turn."""
         self.unread = False
         """Whether messages wait that are to be read in another turn, by `read_on`."""
-        self._sender = Sender(timed=minor >= MINOR)
+        self._sender = Sender(minor >= MINOR, peer.counters)
         self._teaching = Teaching(
             self._sender,
             self._directory,
@@ -115,10 +115,11 @@ class Session:
         self._ask_again = False
         """Whether the peer is to be asked once more when its present lesson is over."""
         peer.counters.new_conn += 1
+        peer.established_at = now
         # At once: HAProxy may have lost its mark that we are alive in a collision.
         self._heartbeat(now)
         # Before anything else that the peer may have to take for a change of a peerproto.
-        self._urgent += Mark.TIES.encode()
+        self._say(Mark.TIES.encode())
 
     @property
     def over(self) -> bool:
@@ -219,6 +220,7 @@ class Session:
         liveness = self._liveness
         if now != liveness.noted_at:
             liveness.received(now)
+        self.peer.counters.rx_bytes += len(data)
         if self._frames.add(data) and not self.unread:
             return self.read_on(now)
         return []
@@ -246,7 +248,7 @@ class Session:
                     self.unread = True
                     break
         except RemoteProtocolError as problem:
-            self._urgent += ErrorMessage(problem.code).encode()
+            self._say(ErrorMessage(problem.code).encode())
             too_long = isinstance(problem, OversizedMessage)
             self._erred(SessionInput.TOO_LONG if too_long else SessionInput.MALFORMED, str(problem))
         receiver.store(now)
@@ -262,6 +264,7 @@ class Session:
 
     def _take(self, frame: Frame) -> None:
         self._read += 1
+        self.peer.counters.rx_messages += 1
         if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:
             self._heard += 1
             self._receiver.update(frame, self._now)
@@ -334,7 +337,7 @@ class Session:
             self._ask_again = True
             return
         self.expect_lesson()
-        self._urgent += Control.RESYNC_REQUEST.encode()
+        self._say(Control.RESYNC_REQUEST.encode())
 
     def ask_later(self) -> None:
         """Ask for a lesson, after that of the peer if it begins by asking for one."""
@@ -389,7 +392,7 @@ class Session:
             shared.got = shared.acked = None
         if self.learning or self.stalled:
             self.stalled = False
-            self._receiver.end_lesson(message is Control.RESYNC_FINISHED)
+            self._receiver.end_lesson(message is Control.RESYNC_FINISHED, self._now)
             if self._ask_again:
                 self._ask_again = False
                 self.ask_for_lesson()
@@ -417,6 +420,7 @@ class Session:
             confirm = Control.RESYNC_CONFIRM.encode()
             confirms = min(self._confirms, max(1, room // len(confirm)))
             self._confirms -= confirms
+            self.peer.counters.tx_messages += confirms
             out += confirm * confirms
         if not self._confirms:
             # A request goes out behind the confirm of the lesson before it: HAProxy takes a
@@ -426,6 +430,7 @@ class Session:
         for shared in self._unacked():
             assert shared.remote_id is not None and shared.got is not None
             out += Ack(shared.remote_id, shared.got).encode()
+            self.peer.counters.tx_messages += 1
             shared.acked = shared.got
         if self.state is SessionState.LIVE:
             for shared in self.tables:
@@ -441,12 +446,17 @@ class Session:
                     shared.sent, shared.said = live.sent, live.said or shared.said
                     self._end_sparing(shared)
                     out += changes
-                    self.peer.counters.tx_updates += live.count
         elif self.state is SessionState.TEACHING:
             self._teach(out, room)
         if out:
             self._liveness.sent(now)
+            self.peer.counters.tx_bytes += len(out)
         return bytes(out)
+
+    def _say(self, message: bytes) -> None:
+        """Send one message before all that waits."""
+        self._urgent += message
+        self.peer.counters.tx_messages += 1
 
     def _unacked(self) -> Iterator[SharedTable]:
         """The tables of which updates came since the last ack.
@@ -461,10 +471,9 @@ class Session:
                 yield shared
 
     def _teach(self, out: bytearray, room: int) -> None:
-        before = self._sender.taught
         end = self._teaching.draw(out, room)
-        self.peer.counters.tx_updates += self._sender.taught - before
         if end is not None:
+            self.peer.counters.tx_messages += 1
             self._step(SessionInput.LAST_ENTRY)
             self.peer.log.info(
                 self._now,
@@ -512,14 +521,14 @@ class Session:
         least = LEAST_HEARD if self._now - self._asked_at > LONG_LESSON else 1
         if waits and self._heard_before >= 0 and heard - self._heard_before < least:
             self.stalled = True
-            self._receiver.end_lesson(finished=False)
+            self._receiver.end_lesson(finished=False, now=self._now)
             self._events.append(LessonStalled())
         self._heard_before = heard
 
     def _heartbeat(self, now: int) -> None:
         self._liveness.sent(now)
         if not self._urgent:
-            self._urgent += Control.HEARTBEAT.encode()
+            self._say(Control.HEARTBEAT.encode())
             self.peer.counters.tx_hbt += 1
 
     def replaced(self) -> None:

@@ -16,7 +16,8 @@ def info_commands(service: StickTableService) -> list[Command]:
     """The commands about the process."""
 
     def show(_: list[str]) -> Answer:
-        uptime = (service.now() - service.started) // 1000
+        node = service.status()
+        uptime = node.uptime // 1000
         hours, minutes = divmod(uptime // 60, 60)
         values = {
             "Name": "peerproto",
@@ -25,13 +26,13 @@ def info_commands(service: StickTableService) -> list[Command]:
             "Uptime": f"{hours // 24}d {hours % 24}h{minutes:02}m{uptime % 60:02}s",
             "Uptime_sec": uptime,
             "Peak_memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "Localpeer": service.localpeer,
-            "Up_to_date": int(service.resync.up_to_date),
-            "Resync": f"{service.resync.state.value} ({service.resync.reason})",
-            "Peers": len(service.peers),
-            "Peers_connected": sum(peer.connected for peer in service.peers.values()),
-            "Tables": len(service.tables),
-            "Entries": sum(map(len, service.tables)),
+            "Localpeer": node.localpeer,
+            "Up_to_date": int(node.up_to_date),
+            "Resync": f"{node.resync_in_words} ({node.reason})",
+            "Peers": len(node.peers),
+            "Peers_connected": node.connected,
+            "Tables": len(node.tables),
+            "Entries": node.entries,
             "Tasks": service.tasks,
             "Speed": service.speed,
             "Python": platform.python_version(),

@@ -7,9 +7,9 @@ from typing import Final
 
 from peerproto.runtime.commands import Answer, Command
 from peerproto.runtime.words import CommandError
-from peerproto.service.peer import Peer, SharedTableStatus
+from peerproto.service.peer import Peer
 from peerproto.service.service import StickTableService
-from peerproto.service.sticktable import StickTable
+from peerproto.service.status import SharedTableStatus, TableStatus
 
 _STATUS_WORDS: Final = {
     None: "NONE",
@@ -42,22 +42,24 @@ def _report(service: StickTableService, names: list[str]) -> Iterator[str]:
         f"{_address(service)}: id={service.localpeer} disabled=0"
         f" resync={resync.state.name.lower()} ({resync.reason})\n"
     )
-    for peer in service.peers.values():
-        if not names or peer.name in names:
-            yield from _peer(service, peer)
+    for handle in service.peers.values():
+        if not names or handle.name in names:
+            yield from _peer(service, handle)
 
 
-def _peer(service: StickTableService, peer: Peer) -> Iterator[str]:
-    session, counters = peer.session, peer.counters
-    active = "inactive" if session is None else "active"
-    learning = session is not None and session.learning
-    handshake = "<NEVER>" if session is None else _age(service.now() - session.since)
+def _peer(service: StickTableService, handle: Peer) -> Iterator[str]:
+    # At once: tables may go while the answer is read.
+    peer = handle.status()
+    tables = [(shared, service.table(shared.name).status()) for shared in peer.tables]
+    counters, lag = peer.counters, peer.lag
+    status = peer.handshake_status
+    handshake = "<NEVER>" if peer.handshake_ago is None else _age(peer.handshake_ago)
     yield (
-        f"  {_address(peer.counters)}: id={peer.name}(remote,{active}) addr={peer.address}"
-        f" app_state={'STOPPED' if session is None else 'RUNNING'}"
-        f" learn_state={'PROCESSING' if learning else 'NOTASSIGNED'}"
-        f" last_status={_STATUS_WORDS.get(peer.status, str(peer.status))}"
-        f" last_hdshk={handshake}\n"
+        f"  {_address(handle)}: id={peer.name}"
+        f"(remote,{'active' if peer.connected else 'inactive'}) addr={peer.address}"
+        f" app_state={'RUNNING' if peer.connected else 'STOPPED'}"
+        f" learn_state={'PROCESSING' if peer.learning else 'NOTASSIGNED'}"
+        f" last_status={_STATUS_WORDS.get(status, str(status))} last_hdshk={handshake}\n"
     )
     yield (
         f"        confirm={counters.confirm} tx_hbt={counters.tx_hbt} rx_hbt={counters.rx_hbt}"
@@ -65,22 +67,25 @@ def _peer(service: StickTableService, peer: Peer) -> Iterator[str]:
         f" proto_err={counters.proto_err} coll={counters.coll}"
         f" tx_updates={counters.tx_updates} rx_updates={counters.rx_updates}\n"
     )
-    if session is not None:
-        yield f"        version=2.{session.minor} state={session.state.value}\n"
-    reasons = peer.out_of_step()
-    yield f"        in_step={'no: ' + '; '.join(reasons) if reasons else 'yes'}\n"
-    notes = peer.notes()
-    if notes:
-        yield f"        notes={'; '.join(notes)}\n"
-    # At once: tables may go while the answer is read.
-    tables = [(shared, service.table(shared.name)) for shared in peer.tables]
+    yield (
+        f"        tx_messages={counters.tx_messages} rx_messages={counters.rx_messages}"
+        f" tx_bytes={counters.tx_bytes} rx_bytes={counters.rx_bytes}"
+        f" refused_definitions={counters.refused_definitions}"
+        f" lag={lag.changes} lag_ms={lag.ms}\n"
+    )
+    if peer.connected:
+        yield f"        version={peer.version} state={peer.state}\n"
+    reasons = "; ".join(peer.out_of_step)
+    yield f"        in_step={f'no: {reasons}' if reasons else 'yes'}\n"
+    if peer.notes:
+        yield f"        notes={'; '.join(peer.notes)}\n"
     if tables:
         yield "        shared tables:\n"
         for shared, table in tables:
             yield from _table(shared, table)
 
 
-def _table(shared: SharedTableStatus, table: StickTable) -> Iterator[str]:
+def _table(shared: SharedTableStatus, table: TableStatus) -> Iterator[str]:
     yield (
         f"          {_address(shared)} local_id={shared.local_id}"
         f" remote_id={shared.remote_id} flags=0x0 remote_data={shared.remote_data:#x}\n"
@@ -91,7 +96,7 @@ def _table(shared: SharedTableStatus, table: StickTable) -> Iterator[str]:
     )
     yield (
         f"              table:{_address(table)} id={table.name} update={table.update_id}"
-        f" localupdate={table.update_id} used={len(table)}"
+        f" localupdate={table.update_id} used={table.used}"
         f" trashed={table.trashed} refused={table.refused}\n"
     )
     theirs, ours = shared.expire, table.declaration.expire

@@ -10,7 +10,7 @@ import attrs
 from peerproto import Entry, LocalProtocolError
 from peerproto.runtime.commands import Answer, Command
 from peerproto.runtime.words import CommandError
-from peerproto.service.query import OPERATORS, Cell, Filter
+from peerproto.service.filters import OPERATORS, Cell, Filter
 from peerproto.service.service import StickTableService
 from peerproto.service.sticktable import StickTable
 from peerproto.service.text import format_entry, parse_key, parse_value
@@ -64,11 +64,10 @@ class _Selection:
         """The entries; ``None`` for each that was looked at and is not meant."""
         if self.raw_key is not None:
             found = self.table.get_raw(self.raw_key)
-            candidates: Iterator[Optional[Entry]] = iter((found,))
+            yield found if self._means(found) else None
         else:
-            candidates = self.table.scan()
-        for entry in candidates:
-            yield entry if self._means(entry) else None
+            for _, entry in self.table.walk(None, *self.filters):
+                yield entry
 
     def _means(self, entry: Optional[Entry]) -> bool:
         return entry is not None and all(one(entry) for one in self.filters)

@@ -1,48 +1,188 @@
-"""Queries: which entries of a table are meant, by what they store."""
+"""Queries: a walk through a table, pages of it, and the entries with the highest values.
+
+A walk goes from one partition to the next, and through the keys of each in their order. So the
+place where it stands is told by a partition and a key, whatever comes and goes meanwhile.
+"""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
-from typing import Final
+import heapq
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Final, Optional, TypeVar
 
 import attrs
 
+from peerproto.service.filters import Condition
 from peerproto.tables.entry import Entry
+from peerproto.tables.partitions import EPOCH
+from peerproto.tables.store import TableStore
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell
 
-OPERATORS: Final[dict[str, Callable[[int, int], bool]]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "le": operator.le,
-    "ge": operator.ge,
-    "lt": operator.lt,
-    "gt": operator.gt,
-}
-"""HAProxy's words for comparisons."""
+AT_ONCE: Final = 64
+"""Keys that are looked at in one step: a fraction of a ms."""
+
+T = TypeVar("T")
+
+Steps = Generator[None, None, T]
+"""Work in short steps, and its result."""
 
 
 @attrs.frozen
-class Filter:
-    """``data.<type> <operator> <value>``: holds for entries whose value compares so."""
+class Cursor:
+    """Where a walk stands: behind one key of a table. ``str()`` gives it as text for others to
+    keep, `parse` takes that back.
 
-    name: str
-    """Of the value that is compared: one of `StickTable.cells`."""
-    word: str = attrs.field(validator=attrs.validators.in_(OPERATORS))
-    """One of `OPERATORS`."""
-    value: int
+    It holds as long as the table does, whatever becomes of the key: not in another process, nor
+    for a table that begins anew with other keys.
+    """
 
-    def __call__(self, entry: Entry) -> bool:
-        """Whether it holds for an entry; it does not where the value is no number.
+    epoch: str
+    """Tells tables from each other, also those of one name."""
+    place: int
+    """Number of the partition."""
+    raw_key: bytes
 
-        :raises LocalProtocolError: the table stores no such value, or no longer.
+    def __str__(self) -> str:
+        data = bytes.fromhex(self.epoch) + bytes((self.place,)) + self.raw_key
+        return urlsafe_b64encode(data).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read the text of a cursor.
+
+        :raises LocalProtocolError: it is none.
         """
-        cell = entry.layout.cells.get(self.name)
-        if cell is None:
-            raise LocalProtocolError("filter", f"data.{self.name}", "a data type that is stored")
-        value = entry.value(cell)
-        return isinstance(value, int) and OPERATORS[self.word](value, self.value)
+        try:
+            data = urlsafe_b64decode(text.encode("ascii") + b"==")
+        except ValueError:
+            data = b""
+        if len(data) <= EPOCH:
+            raise LocalProtocolError("cursor", text, "the text of a cursor")
+        cursor = cls(data[:EPOCH].hex(), data[EPOCH], data[EPOCH + 1 :])
+        if str(cursor) != text:
+            raise LocalProtocolError("cursor", text, "the text of a cursor")
+        return cursor
 
 
-__all__ = ["OPERATORS", "Cell", "Filter"]
+class StaleCursor(LocalProtocolError):
+    """A cursor of another table, or of another process: a walk has to begin anew."""
+
+
+@attrs.frozen
+class Page:
+    """Some of the entries of a table."""
+
+    entries: list[Entry]
+    after: Optional[Cursor]
+    """Where the next page begins; ``None`` after the last one."""
+
+
+class Query:
+    """The entries of one table that all of some conditions hold for."""
+
+    def __init__(
+        self,
+        here: Callable[[], TableStore],
+        now: Callable[[], int],
+        conditions: Sequence[Condition] = (),
+    ) -> None:
+        """
+        :param here: gives what stores the entries; raises if the table is gone.
+        :param now: the time in ms.
+        :raises LocalProtocolError: the table is gone, or has not what a condition is about.
+        """
+        self._here = here
+        self._now = now
+        self._conditions = conditions
+        for condition in conditions:
+            condition.check(here().layout)
+
+    def walk(self, after: Optional[Cursor] = None) -> Iterator[tuple[Cursor, Optional[Entry]]]:
+        """All entries, each behind its cursor, and ``None`` for each that is not meant.
+
+        So each step is short, and the walk can be left at any of them. An entry that is there
+        from beginning to end comes exactly once; others once or not at all.
+
+        :raises StaleCursor: the cursor is not one of this table.
+        :raises LocalProtocolError: the table is gone, also if it goes meanwhile.
+        """
+        epoch = self._epoch()
+        for place, raw_key in self._places(after):
+            yield Cursor(epoch, place, raw_key), self._entry(raw_key)
+
+    def page(self, limit: int, after: Optional[Cursor]) -> Steps[Page]:
+        """So many entries at most, from a cursor on."""
+        entries: list[Entry] = []
+        for looked, (place, raw_key) in enumerate(self._places(after), 1):
+            entry = self._entry(raw_key)
+            if entry is not None:
+                entries.append(entry)
+                if len(entries) >= limit:
+                    return Page(entries, Cursor(self._epoch(), place, raw_key))
+            if looked % AT_ONCE == 0:
+                yield
+        return Page(entries, None)
+
+    def top(self, count: int, by: str, lowest: bool) -> Steps[list[Entry]]:
+        """So many entries with the highest values, or the lowest, those first."""
+        self._cell(by)
+        sign = -1 if lowest else 1
+        best: list[tuple[int, int, Entry]] = []
+        for looked, (_, raw_key) in enumerate(self._places(None), 1):
+            entry = self._entry(raw_key)
+            if entry is not None and count > 0:
+                value = entry.value(self._cell(by))
+                assert isinstance(value, int)
+                # Among equals those stay that came first.
+                one = (sign * value, -looked, entry)
+                if len(best) < count:
+                    heapq.heappush(best, one)
+                elif one[0] > best[0][0]:
+                    heapq.heapreplace(best, one)
+            if looked % AT_ONCE == 0:
+                yield
+        return [entry for _, _, entry in sorted(best, key=lambda one: one[:2], reverse=True)]
+
+    def _epoch(self) -> str:
+        return self._here().partitions.epoch
+
+    def _cell(self, name: str) -> Cell:
+        """The value of this name, as the table has it now."""
+        cell = self._here().layout.cells.get(name)
+        if cell is None or cell.is_text:
+            raise LocalProtocolError(
+                "order of entries", f"data.{name}", "a data type that is stored, and is a number"
+            )
+        return cell
+
+    def _places(self, after: Optional[Cursor]) -> Iterator[tuple[int, bytes]]:
+        """The partition and the key of each row, from a cursor on."""
+        if after is None:
+            yield from self._here().partitions.walk()
+        elif after.epoch != self._epoch():
+            raise StaleCursor("cursor", str(after), "one of this table, and of this process")
+        else:
+            yield from self._here().partitions.walk(after.place, after.raw_key)
+        self._here()
+
+    def _entry(self, raw_key: bytes) -> Optional[Entry]:
+        store = self._here()
+        for condition in self._conditions:
+            if not condition.means_key(raw_key, store.layout):
+                return None
+        entry = store.get(raw_key, self._now())
+        if entry is None or not all(condition(entry) for condition in self._conditions):
+            return None
+        return entry
+
+
+def finish(steps: Steps[T]) -> T:
+    """Do all steps at once: their result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Optional, Union
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 from weakref import WeakValueDictionary
 
 from twisted.application.service import Service
@@ -14,7 +14,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.task import Cooperator
+from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 
 from peerproto.connections.addresses import client_endpoint, server_endpoint
@@ -27,12 +27,17 @@ from peerproto.peering.limits import Limits
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.node import Node
 from peerproto.peering.resync import Resync
+from peerproto.peering.session import Session
 from peerproto.service.dispatcher import Dispatcher
-from peerproto.service.observers import ITableObserver
+from peerproto.service.feed import MOST, Feed
+from peerproto.service.observers import IObserver
 from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
+from peerproto.service.query import Steps
+from peerproto.service.status import NodeStatus, TableStatus
 from peerproto.service.sticktable import StickTable
 from peerproto.service.upkeep import Upkeep
+from peerproto.service.work import Work
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableStore
@@ -40,6 +45,8 @@ from peerproto.updates.compiled import SPEED
 
 if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
+
+T = TypeVar("T")
 
 
 class StickTableService(Service):
@@ -63,7 +70,7 @@ class StickTableService(Service):
         expect_old: bool = False,
         limits: Optional[Limits] = None,
         credentials: Optional[Credentials] = None,
-        observers: Iterable[ITableObserver] = (),
+        observers: Iterable[IObserver] = (),
         reactor: Any = None,
         chance: Optional[random.Random] = None,
     ) -> None:
@@ -109,11 +116,16 @@ class StickTableService(Service):
             limits=limits,
             chance=self._chance,
         )
-        self.mesh = Mesh(self.node, self._clock, self._tell, self._resynced, self._chance)
+        self.mesh = Mesh(
+            self.node, self._clock, self._tell, self._resynced, self._peer_moved, self._chance
+        )
         self.mesh.credentials = credentials
         self._port = Port(self.mesh, reactor, bind)
-        self.dispatcher = Dispatcher(self._public, self.mesh.turns, observers)
+        self.dispatcher = Dispatcher(self.node.tables, self._public, self.mesh.turns, observers)
+        self._work = Work(self.mesh.turns)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
+        self._resync_told = ("", "")
+        """What observers were told of the resync last."""
         self._peers: dict[str, Peer] = {}
         self._tables: WeakValueDictionary[TableStore, StickTable] = WeakValueDictionary()
         self._endpoints: dict[str, ClientEndpoint] = {}
@@ -157,6 +169,7 @@ class StickTableService(Service):
         :raises LocalProtocolError: there is one of this name already.
         """
         self._share_anew(self.node.add_table(declaration), declaration.name)
+        self._tell([])
         return self.table(declaration.name)
 
     def declare_table(self, declaration: Declaration) -> None:
@@ -185,6 +198,7 @@ class StickTableService(Service):
         """Tell observers that a table is cleared, if it is gone: the first now, the rest in
         slices."""
         tables = self.node.tables
+        self._tell([])
         if store is not None and store in tables.removed:
             self.changed([Changes(store, Cause.CLEARED, tables.discard(store), self.now())])
 
@@ -210,11 +224,12 @@ class StickTableService(Service):
 
         :raises KeyError: there is no such peer.
         """
-        peer = self.node.peers[name]
-        del self._peers[name]
+        peer, handle = self.node.peers[name], self._peers[name]
         self._endpoints.pop(name, None)
         self.mesh.forget(peer, "it is no peer of ours any more")
+        del self._peers[name]
         self.node.forget(peer, self.now())
+        self.dispatcher.tell("peer_removed", handle)
         self.mesh.resync_moved()
 
     def expect_peer(self, name: str) -> None:
@@ -228,7 +243,8 @@ class StickTableService(Service):
         """What is remembered of the peer of this name, whether it is known or new."""
         peer = self.node.expect(name, self.now())
         if name not in self._peers:
-            self._peers[name] = Peer(self.mesh, peer)
+            handle = self._peers[name] = Peer(self.mesh, peer)
+            self.dispatcher.tell("peer_added", handle)
             self.mesh.resync_moved()
         return peer
 
@@ -236,6 +252,13 @@ class StickTableService(Service):
     def turns(self) -> Cooperator:
         """Shares the reactor among all that have much to do, a few ms a turn."""
         return self.mesh.turns
+
+    def in_turns(self, steps: Steps[T]) -> Deferred[T]:
+        """Do work in short steps, in turns with others; fires with its result.
+
+        Fails with what a step raises, or with ``CancelledError`` when the service stops.
+        """
+        return self._work.do(steps)
 
     @property
     def limits(self) -> Limits:
@@ -290,24 +313,74 @@ class StickTableService(Service):
         about_to = self._sharing_anew is not None or self._looking_again
         return self.resync.up_to_date and not about_to
 
+    def _peer_moved(self, session: Session, why: Optional[str]) -> None:
+        """A session has begun, or is over for a reason in words."""
+        handle = self._peers.get(session.peer.name)
+        if handle is None or session.peer.local:
+            return
+        if why is None:
+            self.dispatcher.tell("peer_connected", handle)
+        else:
+            self.dispatcher.tell("peer_disconnected", handle, why)
+
     def _resynced(self) -> None:
+        resync = (self.resync.state.name.lower(), self.resync.reason)
+        if resync != self._resync_told:
+            self._resync_told = resync
+            self.dispatcher.tell("resync_moved", *resync)
         if self._up_to_date:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(self.resync.reason)
 
-    def add_observer(self, observer: ITableObserver) -> None:
+    def add_observer(self, observer: IObserver) -> None:
         """Tell ``observer`` of all changes from now on."""
         self.dispatcher.observers.append(observer)
 
-    def remove_observer(self, observer: ITableObserver) -> None:
+    def remove_observer(self, observer: IObserver) -> None:
         """:raises ValueError: it was not added."""
         self.dispatcher.observers.remove(observer)
+
+    def feed(
+        self,
+        tables: Optional[Collection[str]] = None,
+        causes: Collection[Cause] = tuple(Cause),
+        most: int = MOST,
+    ) -> Feed:
+        """A feed of all changes from now on; `Feed.close` ends it.
+
+        :param tables: names of tables, also of those that there are later; ``None`` for all.
+        :param causes: changes for other causes are left out.
+        :param most: how many changed keys it holds: see `FeedOverrun`.
+        """
+        feeds = self.dispatcher.feeds
+        feed = Feed(self.now, self.turn, feeds.remove, tables, causes, most)
+        feeds.append(feed)
+        return feed
+
+    def turn(self) -> Deferred[None]:
+        """Fires in another turn of the reactor."""
+        return deferLater(self._clock, 0)
 
     def now(self) -> int:
         """The time in ms by the service's clock: the monotonic one, whatever steps the wall
         clock makes, but for clocks of tests."""
         return milliseconds(self._clock)
+
+    def status(self) -> NodeStatus:
+        """The node, its peers and its tables, as they are now."""
+        resync = self.resync
+        return NodeStatus(
+            localpeer=self.localpeer,
+            running=bool(self.running),
+            uptime=self.now() - self.started if self.running else 0,
+            up_to_date=self._up_to_date,
+            resync=resync.state.name.lower(),
+            resync_in_words=resync.state.value,
+            reason=resync.reason,
+            peers={name: peer.status() for name, peer in self._peers.items()},
+            tables={name: TableStatus.of(one) for name, one in self.node.tables.items()},
+        )
 
     @property
     def tasks(self) -> int:
@@ -339,6 +412,7 @@ class StickTableService(Service):
         self.mesh.stop()
         self._upkeep.stop()
         self.dispatcher.stop()
+        self._work.cancel("the node stops")
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.errback(CancelledError("the node stops"))

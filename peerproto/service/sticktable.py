@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Optional, Protocol
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Optional, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from peerproto.peering.node import Node
+from peerproto.service.filters import Condition
+from peerproto.service.query import AT_ONCE, Cursor, Page, Query, Steps, finish
+from peerproto.service.status import TableStatus
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
-from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import TableStore
 from peerproto.wire import keys
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.keys import Key, KeyType
 from peerproto.wire.layout import Cell, Layout
+
+T = TypeVar("T")
 
 
 class Holder(Protocol):
@@ -27,6 +33,12 @@ class Holder(Protocol):
 
     def changed(self, batches: list[Changes]) -> None:
         """Tell observers of changes, and let sessions send what was changed here."""
+
+    def turn(self) -> Deferred[None]:
+        """Fires in another turn of the reactor."""
+
+    def in_turns(self, steps: Steps[T]) -> Deferred[T]:
+        """Do work in short steps, in turns with others; fires with its result."""
 
 
 class StickTable:
@@ -88,20 +100,9 @@ class StickTable:
         """The type and length of its keys, and its columns."""
         return self._table.layout
 
-    @property
-    def update_id(self) -> int:
-        """Update id of the latest change made here."""
-        return self._table.log.head & ID_MASK
-
-    @property
-    def trashed(self) -> int:
-        """Entries removed so far to make room for others."""
-        return self._table.trashed
-
-    @property
-    def refused(self) -> int:
-        """Entries that a full ``nopurge`` table did not take so far."""
-        return self._table.refused
+    def status(self) -> TableStatus:
+        """What can be said of it now."""
+        return TableStatus.of(self._table)
 
     def __len__(self) -> int:
         """Number of entries, expired ones included that were not removed yet."""
@@ -118,19 +119,67 @@ class StickTable:
         return entry
 
     def __iter__(self) -> Iterator[Entry]:
-        """All entries, in no order. The table may change meanwhile."""
-        return (entry for entry in self.scan() if entry is not None)
+        """All entries, in no order of theirs. The table may change meanwhile: see `walk`."""
+        return (entry for _, entry in self.walk() if entry is not None)
 
-    def scan(self) -> Iterator[Optional[Entry]]:
-        """The same, and ``None`` for each that has expired and was not removed yet.
+    def walk(
+        self, after: Optional[Cursor] = None, *conditions: Condition
+    ) -> Iterator[tuple[Cursor, Optional[Entry]]]:
+        """All entries that the conditions hold for, each with a cursor behind it, and ``None`` for
+        each that is not meant or has expired.
 
-        So each step is short, and whoever has other things to do can stop between any two.
+        So each step is short, and the walk may be left at any step, and begun again behind it.
+        The table may change meanwhile: an entry that is there from beginning to end comes
+        exactly once, others once or not at all.
 
-        :raises LocalProtocolError: the table is gone, also if it goes meanwhile.
+        :raises StaleCursor: the cursor is not one of this table, or is of another process.
+        :raises LocalProtocolError: the table is gone, also if it goes meanwhile; or it has
+            not what a condition is about.
         """
-        for raw_key, stored in self._here().scan():
-            yield self._here().entry(raw_key, stored, self._now())
-        self._here()
+        return self._query(conditions).walk(after)
+
+    async def walk_in_turns(
+        self, after: Optional[Cursor] = None, *conditions: Condition
+    ) -> AsyncIterator[tuple[Cursor, Optional[Entry]]]:
+        """`walk` in turns with others, for ``async for``."""
+        for looked, step in enumerate(self.walk(after, *conditions), 1):
+            yield step
+            if looked % AT_ONCE == 0:
+                await self._service.turn()
+
+    def page(self, limit: int, after: Optional[Cursor] = None, *conditions: Condition) -> Page:
+        """The first entries that the conditions hold for, ``limit`` of them at most, behind a
+        cursor; see `walk`."""
+        return finish(self._query(conditions).page(limit, after))
+
+    def page_in_turns(
+        self, limit: int, after: Optional[Cursor] = None, *conditions: Condition
+    ) -> Deferred[Page]:
+        """`page` in turns with others: of many entries, the conditions may hold for few.
+
+        Fails with ``CancelledError`` when the service stops.
+        """
+        return self._service.in_turns(self._query(conditions).page(limit, after))
+
+    def top(self, count: int, by: str, *conditions: Condition, lowest: bool = False) -> list[Entry]:
+        """The entries with the highest values of one name, or the ``lowest``, those first.
+
+        :raises LocalProtocolError: as `walk` does, or ``by`` is not the name of a number that
+            the table stores.
+        """
+        return finish(self._query(conditions).top(count, by, lowest))
+
+    def top_in_turns(
+        self, count: int, by: str, *conditions: Condition, lowest: bool = False
+    ) -> Deferred[list[Entry]]:
+        """`top` in turns with others.
+
+        Fails with ``CancelledError`` when the service stops.
+        """
+        return self._service.in_turns(self._query(conditions).top(count, by, lowest))
+
+    def _query(self, conditions: Sequence[Condition]) -> Query:
+        return Query(self._here, self._now, conditions)
 
     def get(self, key: Key) -> Optional[Entry]:
         """The entry of this key, or ``None``.

@@ -32,6 +32,12 @@ Change = tuple[int, ...]
 """The number of the latest change and the columns that it was of, as bits of their data
 types; then, for columns that were changed before it alone, the same again."""
 
+_MOST_TIMES: Final = 1024
+"""Times of changes that are kept: when there are more, some of the old ones go."""
+
+_EXACT: Final = 32
+"""A time may be earlier than that of a change by the ``1 / _EXACT``-th of how long ago it is."""
+
 Block = dict[bytes, Change]
 """The changes of some entries, in order."""
 
@@ -42,6 +48,8 @@ class ChangeLog:
     def __init__(self, head: int = 0) -> None:
         self.head = head
         """Number of the latest change."""
+        self._times: list[tuple[int, int]] = []
+        """From which number on changes were made at which time (ms), or later; in order."""
         self._count: int
         self._firsts: list[int]
         """By the least number that each may have, the blocks; in order."""
@@ -84,6 +92,28 @@ class ChangeLog:
         self._overwritten.discard(key)
         self._repeated.discard(key)
         return number
+
+    def mark(self, now: int) -> None:
+        """Note that the next changes are made at ``now`` (ms)."""
+        times = self._times
+        if times and times[-1][1] == now:
+            return
+        if times and times[-1][0] == self.head + 1:
+            del times[-1]
+        times.append((self.head + 1, now))
+        if len(times) > _MOST_TIMES:
+            kept = times[:1]
+            for number, made in times[1:]:
+                if _EXACT * (made - kept[-1][1]) >= now - made:
+                    kept.append((number, made))
+            self._times = kept
+
+    def made_at(self, number: int) -> int:
+        """When a change was made, in ms, or up to a thirtieth of its age before that.
+
+        :raises IndexError: no change was marked before it.
+        """
+        return self._times[bisect_right(self._times, (number + 1,)) - 1][1]
 
     def repeat(self, key: bytes, columns: int) -> Optional[int]:
         """Note a change of some columns once more, so that peers get it again: its number.

@@ -7,7 +7,9 @@ the others change.
 
 from __future__ import annotations
 
+import os
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, Optional
@@ -17,6 +19,9 @@ from peerproto.tables.clearing import Clearing
 from peerproto.tables.follower import Follower
 
 PARTS: Final = 256
+
+EPOCH: Final = 6
+"""Bytes that tell one mapping from another."""
 
 _AT_ONCE: Final = 16
 """Keys of one part that a sweep takes before it goes to the next part."""
@@ -50,6 +55,9 @@ class Partitions:
     def __init__(self, fixed_key_length: int) -> None:
         self._by_bytes = fixed_key_length == _ADDRESS
         self.dicts: list[dict[bytes, bytes]] = [{} for _ in range(PARTS)]
+        self.epoch = os.urandom(EPOCH).hex()
+        """Tells this mapping from others, also from those of another process: which key is in which
+        part is for this one alone."""
         self.clears = 0
         """How often all keys were removed at once."""
         self.removed = array(_COUNT, [0]) * PARTS
@@ -92,16 +100,23 @@ class Partitions:
     def __len__(self) -> int:
         return sum(map(len, self.dicts))
 
+    def walk(self, place: int = 0, after: Optional[bytes] = None) -> Iterator[tuple[int, bytes]]:
+        """All keys, each with the number of its part, from one key of a part on.
+
+        Parts may change meanwhile. A key that is there from beginning to end comes exactly once,
+        others once or not at all; also when the walk is left, and begun again behind any key.
+        """
+        for number in range(place, PARTS):
+            keys = sorted(self.dicts[number])
+            begin = 0 if after is None or number > place else bisect_right(keys, after)
+            for position in range(begin, len(keys)):
+                if keys[position] in self.dicts[number]:
+                    yield number, keys[position]
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and what is stored for them; the parts may change meanwhile."""
-        for place in range(PARTS):
-            part = self.dicts[place]
-            for key in list(part):
-                if part is not self.dicts[place]:
-                    break  # all that were in it were taken away
-                stored = part.get(key)
-                if stored is not None:
-                    yield key, stored
+        """All keys and what is stored for them: see `walk`."""
+        for place, key in self.walk():
+            yield key, self.dicts[place][key]
 
     def sweep(self) -> Sweep:
         """All keys and what is stored for them, in about the order in which they came."""

@@ -132,11 +132,7 @@ class TableStore:
         return came, came + min(life, expire)
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys with what is stored for them, in no order.
-
-        The table may change meanwhile: what is there from beginning to end
-        comes once, as it is when it comes; what comes or goes may be missed.
-        """
+        """All keys with what is stored for them: see `Partitions.walk`."""
         convert = self.generations.convert
         return ((key, convert(stored)) for key, stored in self._parts.items())
 
@@ -279,11 +275,14 @@ class TableStore:
         batches = self.store([(key, UNENDING, record)], now, Cause.SET)
         if not batches:
             raise TableFull(f"table {self.name}", f"a new entry, with {self.used} in it", "room")
+        self.log.mark(now)
         self.log.record(key, columns)
         return batches
 
-    def change_again(self, changes: Mapping[bytes, int]) -> None:
-        """Note local changes once more, for all peers: keys, with the columns of the change."""
+    def change_again(self, changes: Mapping[bytes, int], now: int) -> None:
+        """Note local changes once more at ``now`` (ms), for all peers: keys, with the columns of
+        the change."""
+        self.log.mark(now)
         for key, columns in changes.items():
             if self.stored(key) is not None:
                 self.log.record(key, columns)

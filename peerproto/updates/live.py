@@ -55,6 +55,8 @@ class Live:
     """The latest change that needs no further update."""
     said: int = 0
     """The latest change of which there is an update."""
+    definitions: int = 0
+    """How many definitions are between the updates."""
 
 
 class LiveBytes:
@@ -184,6 +186,7 @@ class _Stretches:
         self.writer: Optional[UpdateWriter] = None
         self._first: Optional[Selection] = None
         self._last: Optional[Selection] = None
+        self._definitions = 0
         self._pieces: list[bytes] = []
 
     def begin(self, selection: Selection, writer: UpdateWriter) -> None:
@@ -193,6 +196,7 @@ class _Stretches:
             self._first = selection
         elif selection.declaration is not self._last.declaration:
             self._add(selection.definition)
+            self._definitions += 1
         self._last, self.writer = selection, writer
 
     def end(self, count: int, sent: int, said: int) -> Live:
@@ -202,7 +206,16 @@ class _Stretches:
             return Live(None, b"", b"", None, 0, sent)
         first, last = self._first, self._last
         data = b"".join(self._pieces)
-        return Live(first.declaration, first.definition, data, last.declaration, count, sent, said)
+        return Live(
+            first.declaration,
+            first.definition,
+            data,
+            last.declaration,
+            count,
+            sent,
+            said,
+            self._definitions,
+        )
 
     def _take(self) -> None:
         if self.writer is not None:

@@ -59,7 +59,7 @@ class HandshakeTestCase(SynchronousTestCase):
         self.protocols: list[Handshake] = []
         rates = Declaration.parse("rates", "type integer size 100k expire 10s store gpc0")
         self.node = make_node((rates,))
-        self.mesh = Mesh(self.node, self.clock, lambda _: None, lambda: None)
+        self.mesh = Mesh(self.node, self.clock, lambda _: None, lambda: None, lambda *_: None)
         self.them = self.node.expect("them", 0)
         # Up to date, and taught to the end, so that no session is asked for a lesson.
         self.node.start(0)

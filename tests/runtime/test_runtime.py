@@ -237,7 +237,7 @@ class TableCommandTests(RuntimeTestCase):
         for number in range(10):
             table.set(f"192.0.2.{number}", gpc0=1)
         self.clock.advance(601)
-        self.assertEqual((list(table.scan()), list(table)), ([None] * 10, []))
+        self.assertEqual(([entry for _, entry in table.walk()], list(table)), ([None] * 10, []))
         head, *entries = self.commands.answer(["show", "table", "rates"])
         self.assertIn("used:10", head)
         self.assertEqual(entries, [""] * 10)

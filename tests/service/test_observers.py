@@ -1,150 +1,23 @@
 from __future__ import annotations
 
-from typing import Optional
-
-import attrs
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import run_state_machine_as_test
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
-from peerproto.peering.limits import Limits
 from peerproto.service.batch import Batch
-from peerproto.service.observers import ITableObserver
+from peerproto.service.observers import Observer
+from peerproto.service.peer import Peer
 from peerproto.service.service import StickTableService
 from peerproto.service.sticktable import StickTable
-from peerproto.tables.changes import Cause, Changes
+from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import SLICE
+from peerproto.testing import MemoryNetwork
 from peerproto.testing.network import MemoryClock
-from peerproto.wire.messages import EntryUpdate
+from tests.service.mirrors import Mirrors, key
 from tests.support import begin, take
 
-NAMES = ("a", "b")
-SIZE = 8
-ENTRIES = 13
-
-
-def key(number: int) -> bytes:
-    return number.to_bytes(4, "big")
-
-
-@implementer(ITableObserver)
-class Mirrors(RuleBasedStateMachine):
-    """Dicts that follow tables by what observers are told, and nothing else."""
-
-    names = st.sampled_from(NAMES)
-    numbers = st.integers(0, 20)
-    few = st.integers(1, 5)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = Clock()
-        line = f"type integer size {SIZE} expire 10s store gpc0"
-        declarations = [Declaration.parse(name, line) for name in NAMES]
-        self.service = StickTableService(
-            "us",
-            tables=declarations,
-            limits=Limits(entries=ENTRIES),
-            observers=[self],
-            reactor=self.clock,
-        )
-        self.node = self.service.node
-        self.session = begin(self.node)
-        self.mirrors: dict[str, dict[bytes, Optional[int]]] = {name: {} for name in NAMES}
-
-    @property
-    def now(self) -> int:
-        return self.service.now()
-
-    def tableChanged(self, batch: Batch) -> None:
-        mirror = self.mirrors[batch.table.name]
-        assert batch.raw_keys
-        assert batch.origin == ("them" if batch.cause is Cause.LEARNT else None)
-        for raw_key in batch.raw_keys:
-            if batch.cause in (Cause.LEARNT, Cause.SET):
-                mirror[raw_key] = self.value(batch.table.name, raw_key)
-            else:
-                del mirror[raw_key]
-
-    def value(self, name: str, raw_key: bytes) -> Optional[int]:
-        entry = self.node.tables[name].get(raw_key, self.now)
-        value = None if entry is None else entry["gpc0"]
-        assert value is None or isinstance(value, int)
-        return value
-
-    @rule(name=names, number=numbers, value=st.integers(0, 9))
-    def set(self, name: str, number: int, value: int) -> None:
-        assert self.service.table(name).set(number, gpc0=value)["gpc0"] == value
-
-    @rule(
-        name=names,
-        updates=st.lists(st.tuples(numbers, st.integers(1, 10_000)), max_size=3 * SIZE),
-    )
-    def learn(self, name: str, updates: list[tuple[int, int]]) -> None:
-        """All of them in one read."""
-        table = self.node.tables[name]
-        data = table.declaration.definition(self.node.tables.local_id(table)).encode()
-        for place, (number, life) in enumerate(updates):
-            update = EntryUpdate(place, life, key(number), bytes((place,)))
-            data += update.encode(table.layout.key_type)
-        self.service.changed(take(self.node, self.session, data, self.now))
-
-    @rule(name=names, number=numbers)
-    def remove(self, name: str, number: int) -> None:
-        self.service.table(name).remove(number)
-
-    @rule(name=names)
-    def clear(self, name: str) -> None:
-        self.node.tables[name].clear()
-
-    @rule(name=names, limit=few)
-    def discard(self, name: str, limit: int) -> None:
-        table = self.node.tables[name]
-        self.service.changed([Changes(table, Cause.CLEARED, table.discard(limit), self.now)])
-
-    @rule(name=names, size=st.integers(3, SIZE))
-    def resize(self, name: str, size: int) -> None:
-        table = self.node.tables[name]
-        table.redeclare(attrs.evolve(table.declaration, size=size))
-
-    @rule(name=names, limit=few)
-    def shrink(self, name: str, limit: int) -> None:
-        table = self.node.tables[name]
-        trashed = table.trash(min(limit, table.excess))
-        self.service.changed([Changes(table, Cause.TRASHED, trashed, self.now)])
-
-    @rule(ms=st.integers(1, 7000))
-    def wait(self, ms: int) -> None:
-        self.clock.advance(ms / 1000)
-
-    @rule(name=names, limit=few)
-    def expire(self, name: str, limit: int) -> None:
-        table = self.node.tables[name]
-        self.service.changed(
-            [Changes(table, Cause.EXPIRED, table.expire(self.now, limit), self.now)]
-        )
-
-    @invariant()
-    def agree(self) -> None:
-        assert not self.session.over, self.session.ended_by
-        tables = self.node.tables.values()
-        assert all(table.used <= SIZE for table in tables)
-        assert sum(table.used for table in tables) <= ENTRIES
-        for table in tables:
-            mirror = self.mirrors[table.name]
-            present = {raw_key for raw_key, _ in table.scan()}
-            assert len(present) == table.used
-            assert present == set(mirror) or (table.discarding and present < set(mirror))
-            for raw_key in present:
-                value = self.value(table.name, raw_key)
-                assert value is None or value == mirror[raw_key]
+LINE = "type integer size 1m expire 10m store gpc0"
 
 
 class OrderTests(SynchronousTestCase):
@@ -156,9 +29,8 @@ class OrderTests(SynchronousTestCase):
         """A mirror of each table is empty once that is gone, whatever stands in its place: it
         was removed, declared with other keys, or begun anew by its peer."""
 
-        @implementer(ITableObserver)
-        class Mirror:
-            def tableChanged(self, batch: Batch) -> None:
+        class Mirror(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 mirror = mirrors.setdefault(batch.table, set())
                 if batch.cause in (Cause.LEARNT, Cause.SET):
                     mirror |= set(batch.raw_keys)
@@ -201,9 +73,8 @@ class OrderTests(SynchronousTestCase):
         """What a small table had is told at once, before its name has entries anew."""
         told: list[tuple[Cause, list[object]]] = []
 
-        @implementer(ITableObserver)
-        class Told:
-            def tableChanged(self, batch: Batch) -> None:
+        class Told(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 told.append((batch.cause, list(batch.keys())))
 
         service = StickTableService(
@@ -227,9 +98,8 @@ class OrderTests(SynchronousTestCase):
         """The entries of a batch are those that are there, each once, as they are now."""
         told: list[Batch] = []
 
-        @implementer(ITableObserver)
-        class Told:
-            def tableChanged(self, batch: Batch) -> None:
+        class Told(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 told.append(batch)
 
         clock = Clock()
@@ -246,3 +116,148 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual((list(batch.keys()), len(batch)), ([1, 2, 3, 2, 4], 5))
         clock.advance(5)
         self.assertEqual(list(batch.entries()), [])
+
+
+class HappeningsTests(SynchronousTestCase):
+    """What is told of tables, peers and the resync."""
+
+    def setUp(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+        test = self
+
+        class Everything(Observer):
+            def table_changed(self, batch: Batch) -> None:
+                test.told.append((batch.cause, batch.table, list(batch.keys())))
+
+            def table_added(self, table: StickTable) -> None:
+                test.told.append(("added", table))
+
+            def table_redeclared(self, table: StickTable, before: Declaration) -> None:
+                test.told.append(("redeclared", table, before))
+
+            def table_removed(self, table: StickTable) -> None:
+                test.told.append(("removed", table))
+
+            def peer_added(self, peer: Peer) -> None:
+                test.told.append(("added", peer))
+
+            def peer_removed(self, peer: Peer) -> None:
+                test.told.append(("removed", peer))
+
+            def peer_connected(self, peer: Peer) -> None:
+                test.told.append(("connected", peer))
+
+            def peer_disconnected(self, peer: Peer, why: str) -> None:
+                test.told.append(("disconnected", peer, why))
+
+            def resync_moved(self, state: str, reason: str) -> None:
+                test.told.append((state, reason))
+
+        self.network = MemoryNetwork()
+        self.addCleanup(self.network.stop)
+        self.here = self.network.peer("here", {"t": LINE}, learn_tables=True)
+        self.here.add_observer(Everything())
+
+    def taken(self) -> list[tuple[object, ...]]:
+        told, self.told = self.told, []
+        return told
+
+    def test_tables(self) -> None:
+        """Tables are told when they come, before what happens in them; when they are declared
+        anew; and when they go, before what they had is cleared."""
+        before = self.here.table("t").declaration
+        table = self.here.table("t")
+        added = self.here.add_table(Declaration.parse("u", LINE))
+        added.set(1)
+        self.here.declare_table(Declaration.parse("t", f"{LINE},gpc1"))
+        self.here.declare_table(Declaration.parse("t", f"{LINE},gpc1"))
+        self.here.remove_table("u")
+        self.here.declare_table(Declaration.parse("t", "type string size 1k"))
+        self.assertEqual(
+            self.taken(),
+            [
+                ("added", added),
+                (Cause.SET, added, [1]),
+                ("redeclared", table, before),
+                ("removed", added),
+                (Cause.CLEARED, added, [1]),
+                ("removed", table),
+                ("added", self.here.table("t")),
+            ],
+        )
+
+    def test_adopted_tables(self) -> None:
+        """A table that is adopted, follows its peer or begins anew on its word is told before
+        what the peer says in it."""
+        there = self.network.peer("there", {"adopted": LINE})
+        there.table("adopted").set(1, gpc0=1)
+        self.network.start()
+        self.network.advance(6)
+        table = self.here.table("adopted")
+        first, *others = [one for one in self.taken() if table in one]
+        self.assertEqual(first, ("added", table))
+        self.assertEqual({one[0] for one in others}, {Cause.LEARNT})
+        before = table.declaration
+        there.declare_table(Declaration.parse("adopted", f"{LINE},gpc1"))
+        there.table("adopted").set(1, gpc1=1)
+        self.network.advance(6)
+        told = self.taken()
+        self.assertEqual(told[0], ("redeclared", table, before))
+        there.declare_table(Declaration.parse("adopted", "type string size 1k store gpc0"))
+        there.table("adopted").set("x", gpc0=1)
+        self.network.advance(6)
+        anew = self.here.table("adopted")
+        told = [one for one in self.taken() if anew in one or table in one]
+        self.assertEqual(told[:2], [("removed", table), ("added", anew)])
+        self.assertIn((Cause.CLEARED, table, [1]), told)
+        self.assertIn((Cause.LEARNT, anew), [one[:2] for one in told])
+
+    def test_peers(self) -> None:
+        """Peers are told when they come, when a session begins and ends, and when they go."""
+        self.network.peer("there", {"t": LINE})
+        self.network.start()
+        self.network.advance(6)
+        peer = self.here.peers["there"]
+        told = [one for one in self.taken() if peer in one]
+        self.assertEqual(told, [("added", peer), ("connected", peer)])
+        self.network.part("here", "there")
+        self.network.advance(6)
+        told = [one for one in self.taken() if peer in one]
+        self.assertEqual([one[0] for one in told], ["disconnected"])
+        self.assertEqual(told[0][2], peer.trouble and told[0][2])
+        self.network.heal("here", "there")
+        self.network.advance(6)
+        self.here.remove_peer("there")
+        told = [one for one in self.taken() if peer in one]
+        self.assertEqual(
+            told,
+            [
+                ("connected", peer),
+                ("disconnected", peer, "it is no peer of ours any more"),
+                ("removed", peer),
+            ],
+        )
+
+    def test_resync(self) -> None:
+        """Each move of the resync is told once, with its reason."""
+        self.here.startService()
+        self.network.advance(6)
+        self.assertEqual(
+            self.taken(),
+            [
+                ("waiting", "started"),
+                ("up_to_date", "no peer to learn from within 5 s"),
+            ],
+        )
+
+    def test_observer_that_fails(self) -> None:
+        """What one observer raises is logged with what it was told, and hurts no other."""
+
+        class Failing(Observer):
+            def table_added(self, table: StickTable) -> None:
+                raise ZeroDivisionError
+
+        self.here.dispatcher.observers.insert(0, Failing())
+        added = self.here.add_table(Declaration.parse("u", LINE))
+        self.assertEqual(self.taken(), [("added", added)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

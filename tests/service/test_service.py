@@ -26,7 +26,7 @@ from zope.interface.verify import verifyClass
 from peerproto.peering.limits import Limits
 from peerproto.peering.states import ResyncState
 from peerproto.service.batch import Batch
-from peerproto.service.observers import ITableObserver
+from peerproto.service.observers import IObserver, Observer
 from peerproto.service.service import StickTableService
 from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
@@ -38,12 +38,11 @@ from tests.scripted import Scripted
 RATES = {"rates": "type ip size 1k expire 1m store gpc0,http_req_rate(10s)"}
 
 
-@implementer(ITableObserver)
-class Witness:
+class Witness(Observer):
     def __init__(self) -> None:
         self.batches: list[Batch] = []
 
-    def tableChanged(self, batch: Batch) -> None:
+    def table_changed(self, batch: Batch) -> None:
         self.batches.append(batch)
 
     @property
@@ -383,9 +382,8 @@ class MeshTests(SynchronousTestCase):
         not count itself up to date by that lesson then."""
         a = self.network.peer("a", RATES, calls=[])
 
-        @implementer(ITableObserver)
-        class Satisfied:
-            def tableChanged(self, batch: Batch) -> None:
+        class Satisfied(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 connection = a.mesh.link(a.node.peers["b"]).connection
                 assert connection is not None
                 connection.close("it is enough")
@@ -403,9 +401,8 @@ class MeshTests(SynchronousTestCase):
         that it came from."""
         a, c = self.network.peer("a", RATES, calls=[]), self.network.peer("c", RATES, calls=["a"])
 
-        @implementer(ITableObserver)
-        class Satisfied:
-            def tableChanged(self, batch: Batch) -> None:
+        class Satisfied(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 if "192.0.2.2" in map(str, batch.keys()):
                     connection = a.mesh.link(a.node.peers["b"]).connection
                     assert connection is not None
@@ -711,12 +708,11 @@ class MeshTests(SynchronousTestCase):
     def test_observers(self) -> None:
         """Observers are told of each table and read once; one that fails hurts nobody."""
 
-        @implementer(ITableObserver)
-        class Failing:
-            def tableChanged(self, batch: Batch) -> None:
+        class Failing(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 raise RuntimeError("observer")
 
-        self.assertTrue(verifyClass(ITableObserver, Witness))
+        self.assertTrue(verifyClass(IObserver, Witness))
         a, b = self.mesh("a", "b")
         here, there = Witness(), Witness()
         b.add_observer(Failing())
@@ -742,12 +738,11 @@ class MeshTests(SynchronousTestCase):
         """An observer may change tables: what that causes is told after."""
         order: list[tuple[str, list[str]]] = []
 
-        @implementer(ITableObserver)
-        class Blocking:
+        class Blocking(Observer):
             def __init__(self, service: StickTableService) -> None:
                 self.service = service
 
-            def tableChanged(self, batch: Batch) -> None:
+            def table_changed(self, batch: Batch) -> None:
                 keys = [str(key) for key in batch.keys()]
                 order.append((batch.cause.value, keys))
                 if batch.cause is Cause.LEARNT:
@@ -764,13 +759,12 @@ class MeshTests(SynchronousTestCase):
         """An observer that changes something whenever something changes does not keep the
         reactor for itself: others have their turns, and the service can be stopped."""
 
-        @implementer(ITableObserver)
-        class Endless:
+        class Endless(Observer):
             def __init__(self, service: StickTableService) -> None:
                 self.service = service
                 self.told = 0
 
-            def tableChanged(self, batch: Batch) -> None:
+            def table_changed(self, batch: Batch) -> None:
                 self.told += 1
                 if self.told < 20_000:  # it would never end if it were told at once
                     self.service.table("rates").set("192.0.2.2", gpc0=self.told)
@@ -817,9 +811,8 @@ class MeshTests(SynchronousTestCase):
         """Every observer hears of a change before it hears of what another one did about it."""
         witness = Witness()
 
-        @implementer(ITableObserver)
-        class Answering:
-            def tableChanged(self, batch: Batch) -> None:
+        class Answering(Observer):
+            def table_changed(self, batch: Batch) -> None:
                 if batch.cause is Cause.LEARNT:
                     b.table("rates").set("192.0.2.9", gpc0=99)
                     witness.batches.append(batch)
@@ -888,7 +881,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertRaises(KeyError, rates.__getitem__, "192.0.2.9")
         self.assertRaises(KeyError, service.table, "none")
         self.assertRaises(LocalProtocolError, rates.get, 7)
-        self.assertEqual(rates.update_id, 2)
+        self.assertEqual(rates.status().update_id, 2)
         self.assertEqual(rates.clear(), 2)
 
     def test_a_table_that_is_gone(self) -> None:

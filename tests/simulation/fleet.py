@@ -11,12 +11,11 @@ from unittest.mock import patch
 
 import attrs
 from twisted.logger import ILogObserver, globalLogPublisher
-from zope.interface import implementer
 
 from peerproto.connections import clock, protocol
 from peerproto.peering.session import Session
 from peerproto.service.batch import Batch
-from peerproto.service.observers import ITableObserver
+from peerproto.service.observers import Observer
 from peerproto.service.service import StickTableService
 from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
@@ -85,8 +84,7 @@ class Times:
         self.time = lambda: self.monotonic() + self.ahead
 
 
-@implementer(ITableObserver)
-class Mirror:
+class Mirror(Observer):
     """An observer that keeps the keys of all tables, as an application may."""
 
     def __init__(
@@ -99,7 +97,7 @@ class Mirror:
         self.tables: dict[Any, dict[bytes, int]] = {}
         self._came, self._goes = came, goes
 
-    def tableChanged(self, batch: Batch) -> None:
+    def table_changed(self, batch: Batch) -> None:
         mirrored = self.tables.setdefault(batch.table, {})
         if batch.cause in (Cause.LEARNT, Cause.SET):
             self._came(batch)

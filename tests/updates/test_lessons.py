@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.peering.memory import Counters
 from peerproto.peering.sending import Sender
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableStore
@@ -43,7 +44,7 @@ class Pupil:
     """Draws lessons, and reads what comes."""
 
     def __init__(self, *tables: TableStore) -> None:
-        self.sender = Sender(True)
+        self.sender = Sender(True, Counters())
         self.lesson: Iterator[bytes] = self.sender.lesson(
             [(number, outgoing(table)) for number, table in enumerate(tables, 1)], lambda _: True
         )

@@ -1,0 +1,217 @@
+"""Status: what can be said of a node, its peers and its tables at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+import attrs
+
+from peerproto.peering.memory import Counters, PeerMemory
+from peerproto.peering.session import Session
+from peerproto.peering.sharedtable import SharedTable
+from peerproto.tables.declaration import Declaration
+from peerproto.tables.log import ID_MASK
+from peerproto.tables.store import TableStore
+
+
+@attrs.frozen
+class SharedTableStatus:
+    """What there is between a peer and this node about one table; ids as on the wire."""
+
+    name: str
+    local_id: int
+    """The number under which this node defines the table to the peer."""
+    remote_id: int
+    """The number under which the peer has defined it; 0 if it has not."""
+    remote_data: int
+    """The data types that the peer stores, as the bits of its definition."""
+    pushed: int
+    """Update id of the latest of our changes that went out."""
+    taken: int
+    """Update id of the latest of our changes that the peer has acked."""
+    got: int
+    """Update id of the latest update that was received; 0 if there was none."""
+    acked: int
+    """Update id that was acked to the peer last; 0 if there was none."""
+    expire: Optional[int]
+    """How long the peer keeps an entry, in ms; ``None`` as long as that is not known."""
+
+    @classmethod
+    def of(cls, shared: SharedTable, peer: PeerMemory) -> SharedTableStatus:
+        """As it is now, with a session."""
+        return cls(
+            shared.table.name,
+            shared.local_id,
+            shared.remote_id or 0,
+            0 if shared.reception is None else shared.reception.layout.bits,
+            shared.sent & ID_MASK,
+            peer.acked.get(shared.table.log, 0) & ID_MASK,
+            shared.got or 0,
+            shared.acked or 0,
+            shared.expire,
+        )
+
+
+@attrs.frozen
+class Lag:
+    """What a peer has not acked of the changes that were made here, in the tables that it is
+    known to have."""
+
+    changes: int = 0
+    """How many: an entry that was changed twice counts twice."""
+    ms: int = 0
+    """How long ago the oldest of them was made, in ms; up to a thirtieth more may be said."""
+
+    @classmethod
+    def of(cls, peer: PeerMemory, tables: list[TableStore], now: int) -> Lag:
+        """That of a peer, whether it is connected or not; ``now`` in ms."""
+        changes = ms = 0
+        for table in tables:
+            log = table.log
+            if log not in peer.acked and table not in peer.expires:
+                continue
+            acked = peer.acked.get(log, 0)
+            if acked < log.head:
+                changes += log.head - acked
+                ms = max(ms, now - log.made_at(acked + 1))
+        return cls(changes, ms)
+
+
+@attrs.frozen
+class PeerStatus:
+    """A remote peer."""
+
+    name: str
+    address: str
+    """Where it is called, as configured; ``-`` if it is not."""
+    connected: bool
+    """Whether there is a session with it."""
+    state: Optional[str]
+    """The state of the session, in a word; ``None`` without one."""
+    version: Optional[str]
+    """The version of the protocol that both speak, such as ``2.1``; ``None`` without a session."""
+    handshake_status: Optional[int]
+    """Latest status of a handshake with it, in either direction; ``None`` if there was none."""
+    handshake_ago: Optional[int]
+    """How long ago the latest session began, in ms, whether it has ended since; ``None`` if there
+    was none."""
+    trouble: Optional[str]
+    """Why there is no session, in words; ``None`` if there is one, or was none yet."""
+    learning: bool
+    """Whether it is giving this node a lesson."""
+    teaching: bool
+    """Whether it is being given a lesson, or has yet to confirm one."""
+    out_of_step: tuple[str, ...]
+    """Every reason why it and this node do not have the same, in words."""
+    notes: tuple[str, ...]
+    """What else is to be known of it, in words: it is in step all the same."""
+    lag: Lag
+    counters: Counters
+    """What has happened with it since the start."""
+    tables: tuple[SharedTableStatus, ...]
+    """The tables of this node, as far as the session knows them."""
+
+    @property
+    def reconnects(self) -> int:
+        """How many sessions there were after the first one."""
+        return max(0, self.counters.new_conn - 1)
+
+    @classmethod
+    def of(
+        cls,
+        peer: PeerMemory,
+        session: Optional[Session],
+        address: str,
+        out_of_step: list[str],
+        tables: list[TableStore],
+        now: int,
+    ) -> PeerStatus:
+        """As it is now, in ms; ``tables`` are all of the node."""
+        shared = [] if session is None else session.tables
+        since = peer.established_at
+        return cls(
+            name=peer.name,
+            address=address,
+            connected=session is not None,
+            state=None if session is None else session.state.value,
+            version=None if session is None else f"2.{session.minor}",
+            handshake_status=peer.status,
+            handshake_ago=None if since is None else now - since,
+            trouble=peer.trouble,
+            learning=session is not None and session.learning,
+            teaching=session is not None and session.teaching,
+            out_of_step=tuple(out_of_step),
+            notes=() if session is None else tuple(session.notes()),
+            lag=Lag.of(peer, tables, now),
+            counters=attrs.evolve(peer.counters),
+            tables=tuple(SharedTableStatus.of(one, peer) for one in shared),
+        )
+
+
+@attrs.frozen
+class TableStatus:
+    """A table."""
+
+    name: str
+    declaration: Declaration
+    """Key type, data types and limits."""
+    used: int
+    """Number of entries, expired ones included that were not removed yet."""
+    update_id: int
+    """Update id of the latest change made here."""
+    trashed: int
+    """Entries removed so far to make room for others."""
+    refused: int
+    """Entries that a full ``nopurge`` table did not take so far."""
+
+    @property
+    def adopted_from(self) -> Optional[str]:
+        """The peer that it was adopted from; ``None`` if it was declared here."""
+        return self.declaration.adopted_from
+
+    @classmethod
+    def of(cls, table: TableStore) -> TableStatus:
+        """As it is now."""
+        return cls(
+            table.name,
+            table.declaration,
+            table.used,
+            table.log.head & ID_MASK,
+            table.trashed,
+            table.refused,
+        )
+
+
+@attrs.frozen
+class NodeStatus:
+    """A node, with its peers and its tables."""
+
+    localpeer: str
+    """The name by which peers know it."""
+    running: bool
+    """Whether the service was started, and has not been stopped."""
+    uptime: int
+    """How long it has run, in ms; 0 if it does not."""
+    up_to_date: bool
+    """Whether it counts itself up to date, and learns from nobody."""
+    resync: str
+    """The state of the resync, in a word: ``waiting``, ``learning``, ``up_to_date``, …"""
+    resync_in_words: str
+    """The same as people read it."""
+    reason: str
+    """Why it is in that state, in words."""
+    peers: Mapping[str, PeerStatus]
+    """The remote peers by name."""
+    tables: Mapping[str, TableStatus]
+    """All tables by name, those included that were adopted."""
+
+    @property
+    def connected(self) -> int:
+        """With how many peers there is a session."""
+        return sum(peer.connected for peer in self.peers.values())
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of all tables."""
+        return sum(table.used for table in self.tables.values())
