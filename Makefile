@@ -77,7 +77,7 @@ unit: $(VENV)/test.stamp
 coverage: $(VENV)/test.stamp programs
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m twisted.trial tests
-	$(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage run -m pytest -n 2 --dist loadgroup
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERED)
 

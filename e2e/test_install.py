@@ -9,26 +9,46 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from pytest_twisted import ensureDeferred
 
-from testbed import TWIST, get, until
+from testbed import TWIST, free_port, get, until
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "doc" / "examples"
 
 
-fixed_ports = pytest.mark.xdist_group("fixed ports")
-"""One after the other: the examples listen at ports of their own."""
+@attrs.frozen
+class Examples:
+    """The examples, with ports and sockets that nobody else uses."""
+
+    folder: Path
+    web: int
 
 
-def run(*command: str, **environment: str) -> str:
+@pytest.fixture
+def examples(tmp_path: Path) -> Examples:
+    """A copy in which nothing is changed but these."""
+    folder = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, folder)
+    ports = {number: str(free_port()) for number in ("10000", "10001", "8080")}
+    for file in folder.iterdir():
+        if file.is_file():
+            text = file.read_text()
+            for number, port in ports.items():
+                text = re.sub(rf"\b{number}\b", port, text)
+            file.write_text(text.replace("/tmp/", f"{tmp_path}/"))
+    return Examples(folder, int(ports["8080"]))
+
+
+def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        cwd=ROOT,
+        cwd=cwd,
         timeout=240,
         check=False,
     )
@@ -73,14 +93,13 @@ def test_example_file_is_good() -> None:
     assert "good" in run(TWIST, "peers", "--config", str(EXAMPLES / "peers.ini"), "--check")
 
 
-@fixed_ports
 @ensureDeferred
-async def test_application(tmp_path: Path) -> None:
+async def test_application(tmp_path: Path, examples: Examples) -> None:
     """The example application learns from HAProxy who comes too often, and blocks them there."""
     ready, log = tmp_path / "ready", (tmp_path / "log").open("w")
-    haproxy = subprocess.Popen(["haproxy", "-db", "-f", "haproxy.cfg"], cwd=EXAMPLES)
+    haproxy = subprocess.Popen(["haproxy", "-db", "-f", "haproxy.cfg"], cwd=examples.folder)
     application = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "blocklist.py")], stdout=ready.open("w"), stderr=log
+        [sys.executable, str(examples.folder / "blocklist.py")], stdout=ready.open("w"), stderr=log
     )
     try:
 
@@ -88,14 +107,14 @@ async def test_application(tmp_path: Path) -> None:
             return "visitors known" in ready.read_text()
 
         async def blocked() -> bool:
-            return await get(8080) == 429
+            return await get(examples.web) == 429
 
         await until(up_to_date, "the application is up to date")
         await until(blocked, "the visitor is blocked")
         assert "127.0.0.1 came 5 times in 10 s: blocked" in ready.read_text()
         application.terminate()
         application.wait()
-        said = run(sys.executable, str(EXAMPLES / "visitors.py"), "127.0.0.1")
+        said = run(sys.executable, str(examples.folder / "visitors.py"), "127.0.0.1")
         assert said.startswith("127.0.0.1 ")
     finally:
         for process in (application, haproxy):
@@ -104,11 +123,10 @@ async def test_application(tmp_path: Path) -> None:
         log.close()
 
 
-@fixed_ports
-def test_demo() -> None:
+def test_demo(examples: Examples) -> None:
     """`make demo`: a request arrives in our table, and a block at HAProxy."""
     said = run(
-        str(EXAMPLES / "demo.sh"),
+        str(examples.folder / "demo.sh"),
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )
     assert "a request at HAProxy: 200" in said

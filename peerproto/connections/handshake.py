@@ -123,8 +123,10 @@ class Handshake(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._is_over()
-        self._lost(reason)
-        self._mesh.closed(self)
+        try:
+            self._lost(reason)
+        finally:
+            self._mesh.closed(self)
 
     def _lost(self, reason: Failure) -> None:
         if self._binary is not None:

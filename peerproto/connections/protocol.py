@@ -215,6 +215,11 @@ class SessionProtocol(Protocol):
         self._alarm = self._clock.callLater(delay / 1000, self._wake)
 
     def _wake(self) -> None:
+        """Judge in another turn: a reactor that had none for long runs what is due before it reads
+        what has come meanwhile."""
+        self._alarm = self._clock.callLater(0, self._judge)
+
+    def _judge(self) -> None:
         self._alarm = None
         try:
             self._happened(self.session.wake(self.now()))

@@ -46,11 +46,6 @@ class LessonOver:
 
 
 @attrs.frozen
-class LessonStalled:
-    """Nothing more comes of the peer's lesson, for which it was asked."""
-
-
-@attrs.frozen
 class TieLost:
     """The peer's changes won over ours (`peerproto.peering.receiving`): by key, the columns."""
 
@@ -81,7 +76,6 @@ Event = Union[
     TableShared,
     TableBegun,
     LessonOver,
-    LessonStalled,
     TieLost,
     TieSettled,
     AckedLate,

@@ -65,6 +65,8 @@ class PeerMemory:
     """By table: how long the peer keeps an entry, in ms, as it has defined the table last."""
     differences: dict[str, str] = attrs.Factory(dict)
     """By table: why the peer's is not shared with ours, in words, as it was defined last."""
+    given_up: int = 0
+    """How many lessons of it in a row were given up, since nothing more came of them."""
     not_taken: dict[str, str] = attrs.Factory(dict)
     """What it sent since its latest lesson began and was too long to be taken, in words."""
     counters: Counters = attrs.Factory(Counters)

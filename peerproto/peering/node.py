@@ -19,7 +19,6 @@ from peerproto.peering.events import (
     Event,
     Learnt,
     LessonOver,
-    LessonStalled,
     TableShared,
     TieLost,
     TieSettled,
@@ -99,7 +98,10 @@ class Node:
         session = self.sessions.get(peer)
         if session is None:
             return [peer.trouble or "not connected yet"]
-        return session.out_of_step()
+        reasons = session.out_of_step()
+        if self.resync.owes(peer) and not session.gives_lesson:
+            reasons.append("it did not come to the end of the lesson that it was asked for")
+        return reasons
 
     # -- sessions --------------------------------------------------------
 
@@ -135,8 +137,6 @@ class Node:
                 self.resync.finished(session, now)
             else:
                 self.resync.partial(session, now)
-        elif isinstance(event, LessonStalled):
-            self.resync.stalled(session, now)
         elif isinstance(event, TieLost):
             if self.tables.shares(event.table):
                 event.table.change_again(event.changes, now)

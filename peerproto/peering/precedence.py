@@ -85,14 +85,17 @@ class Precedence:
 
     def judge(self, shared: SharedTable, reception: Reception, now: int) -> Verdict:
         """What is to be taken of the updates that a reception has; ``now`` is in ms."""
+        if not self.learning:
+            log = shared.table.log
+            # Most tables of most nodes have no changes of their own: that is to cost nothing.
+            if not log.head or self._peer.acked.get(log, 0) >= log.head:
+                return _ALL
         if self._peer.local and self.teaching:
             # The new process of our name: what it sends is newer than ours.
             return _ALL
         lesser = self._peer.name < self._adoption.localpeer
         yields = self.is_peerproto and not self.learning and lesser
         table, keys = shared.table, reception.keys
-        if not self.learning and self._peer.acked.get(table.log, 0) >= table.log.head:
-            return _ALL
         ours = self._ours(shared, keys, yields, now)
         if self.learning:
             _add(self._kept, table, ours)
@@ -120,6 +123,8 @@ class Precedence:
                 for key in keys:
                     columns = reception.columns_of(key, now)
                     meanwhile.learnt(table, (key,), columns, self._peer)
+        if not len(table.log):
+            return
         ours = verdict.ours
         table.log.overwrite([key for key in keys if key not in ours] if ours else keys)
 

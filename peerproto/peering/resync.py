@@ -10,7 +10,8 @@ On the way to ``WAITING`` a connected peer is asked at once, if there is one tha
 at random. The node waits for 5 s whenever that state is entered; for 15 s while there are
 *debtors*: peers whose lesson broke off. What such a peer has and the node has not is known to
 be missing, so it is given the time to come back, 60 s in all, and is asked whenever it comes
-back later. A lesson has no time limit of its own, but it must go on. The old process teaches
+back later; but once two lessons in a row brought nothing, a minute later, so that it is a peer like
+others meanwhile. A lesson has no time limit of its own, but it must go on. The old process teaches
 without being asked.
 
 A node that became up to date because nobody was there asks the peers that come later, too; and
@@ -29,7 +30,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from peerproto.peering.boundedlog import BoundedLog, Log
 from peerproto.peering.memory import PeerMemory
-from peerproto.peering.session import Session
+from peerproto.peering.session import ASKED_IN_VAIN, Session
 from peerproto.peering.standing import Pupil
 from peerproto.peering.states import RESYNC, ResyncInput, ResyncState
 from peerproto.tables.store import TableStore
@@ -71,7 +72,7 @@ class Resync:
         """Peers whose lesson came to its end, and the tables that were in it."""
         self._added: WeakSet[PeerMemory] = WeakSet()
         """Peers that are new to this node, and were not heard yet."""
-        self._awaited: WeakSet[Session] = WeakSet()
+        self._awaited: set[Session] = set()
         """Sessions that were asked, or are to be asked, and have not ended a lesson since."""
         self._taught: WeakSet[TableStore] = WeakSet()
         """Tables that were in a lesson of a peer that counts itself up to date."""
@@ -99,7 +100,7 @@ class Resync:
         """Whether a lesson is awaited, or a peer is giving one."""
         if not self._running:
             return False
-        return not self.up_to_date or any(one.lesson_ahead for one in self._connected)
+        return not self.up_to_date or bool(self._awaited)
 
     def can_finish(self, pupil: Pupil) -> bool:
         """Whether a lesson to this pupil may end with *finished*, as things stand now.
@@ -113,12 +114,17 @@ class Resync:
             return False
         return all(one is pupil.peer for one in self._debtors)
 
+    def owes(self, peer: PeerMemory) -> bool:
+        """Whether a lesson of a peer broke off, and nobody has taught what it has since."""
+        return peer in self._debtors
+
     def start(self, now: int, expect_old: bool = False) -> None:
         """Begin: with ``expect_old`` an old process of our name is about to call."""
         self._running = True
         self._complete = False
         self._again = None
-        for known in (self._debtors, self._added, self._in_vain, self._awaited, self._taught):
+        self._forget_debts()
+        for known in (self._added, self._in_vain, self._awaited, self._taught):
             known.clear()
         self._heard.clear()
         first = ResyncState.EXPECTING_OLD if expect_old else ResyncState.WAITING
@@ -130,6 +136,7 @@ class Resync:
         self.deadline = None
         self._teacher = None
         self._connected.clear()
+        self._awaited.clear()
 
     def wake(self, now: int) -> None:
         """Time has passed: nobody may have come in it."""
@@ -149,8 +156,11 @@ class Resync:
         self._connected.append(session)
         if self.state is ResyncState.WAITING:
             self._ask_someone(now)
+        owes = self.owes(session.peer)
+        if owes and session.peer.given_up >= ASKED_IN_VAIN:
+            self._ask_later(session)
         elif self.state is ResyncState.UP_TO_DATE and self._running:
-            if session.peer in self._debtors:
+            if owes:
                 self._ask(session, ResyncInput.DEBTOR, now)
             elif self._is_news(session.peer):
                 self._ask_later(session)
@@ -161,6 +171,11 @@ class Resync:
         if peer in self._added or peer.differences or peer.not_taken:
             return True
         return not (self._complete or peer in self._heard)
+
+    def ask(self, session: Session) -> None:
+        """Ask a connected peer for a lesson, wherever the resync stands."""
+        self._awaited.add(session)
+        session.ask_for_lesson()
 
     def disconnected(self, session: Session, now: int) -> None:
         """A session ended."""
@@ -178,11 +193,8 @@ class Resync:
         """A lesson that was asked for is over, and the teacher counts itself up to date."""
         self._taught.update(session.defined)
         self._ended(session)
-        given_up = session in self._in_vain and not self.up_to_date
-        if session is self._teacher or (given_up and not session.peer.local):
+        if session is self._teacher or (self.up_to_date and not session.peer.local):
             self._finished(session, now)
-        elif self.up_to_date:
-            self._complete = True
 
     def partial(self, session: Session, now: int) -> None:
         """A lesson is over, but the teacher does not count itself up to date."""
@@ -198,15 +210,6 @@ class Resync:
         self._awaited.discard(session)
         self._added.discard(peer)
         self._debtors.discard(peer)
-
-    def stalled(self, session: Session, now: int) -> None:
-        """Nothing more comes of a lesson, though its session lives on."""
-        if not session.peer.local:
-            self._owe(session.peer, now)
-        if session is self._teacher:
-            self._in_vain.add(session)
-            why = f"nothing more comes of the lesson of {session.peer.name}"
-            self._step(ResyncInput.STALLED, why, now)
 
     # -- what happens to the node ----------------------------------------
 
@@ -278,6 +281,11 @@ class Resync:
             self._owed_since = now
         self._debtors.add(peer)
 
+    def _forget_debts(self) -> None:
+        for peer in self._debtors:
+            peer.given_up = 0
+        self._debtors.clear()
+
     def _who_did_not_come(self, now: int) -> str:
         if self.state is ResyncState.EXPECTING_OLD:
             return f"no old process called within {RESYNC_TIMEOUT // 1000} s"
@@ -287,7 +295,11 @@ class Resync:
         return f"{names} did not end a lesson within {(now - self._owed_since) // 1000} s"
 
     def _ask_someone(self, now: int) -> None:
-        available = [session for session in self._connected if session not in self._in_vain]
+        available = [
+            session
+            for session in self._connected
+            if session not in self._in_vain and session.peer.given_up < ASKED_IN_VAIN
+        ]
         if available:
             self._ask(self._chance.choice(available), ResyncInput.TEACHER, now)
 
@@ -295,13 +307,12 @@ class Resync:
         again = ", whose lesson broke off" if on is ResyncInput.DEBTOR else ""
         if self._step(on, f"asked {session.peer.name}{again}", now):
             self._teacher = session
-            self._awaited.add(session)
-            session.ask_for_lesson()
+            self.ask(session)
 
     def _finished(self, teacher: Session, now: int) -> None:
         self._ask_for_newly_shared(teacher)
         self._complete = True
-        self._debtors.clear()
+        self._forget_debts()
         self._added.clear()
         if self._again is None:
             self._step(ResyncInput.FINISHED, f"finished by {teacher.peer.name}", now)

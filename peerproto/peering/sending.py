@@ -7,7 +7,7 @@ changes see `peerproto.updates.live`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Final, Optional
 
 from peerproto.peering.memory import Counters
@@ -34,7 +34,8 @@ class Sender:
         """Entries in the current lesson so far."""
         self._counters = counters
         self.skipped = False
-        """Whether a table went away in the current lesson, before all of it was taught."""
+        """Whether not all of a table was taught in the current lesson: it went away meanwhile, or
+        too many of its entries came and went."""
         self._timed = timed
         self._dictionary = SendingDictionary()
         self._definitions: dict[int, tuple[Declaration, bytes]] = {}
@@ -98,6 +99,23 @@ class Sender:
         self._counters.tx_messages += 1
         return whole + live.definition
 
+    def forget_but(self, local_ids: Container[int]) -> None:
+        """Forget what was said of tables that are gone: their ids do not come again."""
+        for known in (self._definitions, self._live):
+            for local_id in [one for one in known if one not in local_ids]:
+                del known[local_id]
+
+    def define_again(self) -> bytes:
+        """The definition of the table that the latest updates were of; empty without any.
+
+        It says nothing new, but that a lesson goes on of which there is nothing to send yet.
+        """
+        for declaration, definition in self._definitions.values():
+            if declaration is self._current:
+                self._counters.tx_messages += 1
+                return definition
+        return b""
+
     def begin_lesson(self) -> None:
         """Count the entries of one more lesson from 0."""
         self.taught = 0
@@ -127,7 +145,7 @@ class Sender:
     ) -> Iterator[bytes]:
         for local_id, request in requests:
             yield from self._answer(local_id, request, is_shared)
-            if not is_shared(request.table):
+            if request.left_out or not is_shared(request.table):
                 self.skipped = True
 
     def _answer(

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption
-from peerproto.peering.events import Event, LessonOver, LessonStalled
+from peerproto.peering.events import Event, LessonOver
 from peerproto.peering.liveness import DEAD_TIMEOUT, Liveness
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
@@ -50,6 +50,15 @@ ASK_TIMEOUT: Final = 1000
 """Time in ms in which a peer may ask for a lesson before it is asked for one; while it is
 taught, it is not asked."""
 
+LONG_TIMEOUT: Final = 60_000
+"""The same, in ms, for a peer that was asked in vain twice."""
+
+ASKED_IN_VAIN: Final = 2
+"""Lessons in a row of which nothing came, after which a peer is asked less often."""
+
+CONFIRM_TIMEOUT: Final = 120_000
+"""Time in ms for a peer to read a lesson to its end and to confirm it."""
+
 READ_AT_ONCE: Final = 1000
 """Messages, apart from runs of updates, that are read in one turn: some ms."""
 
@@ -74,8 +83,6 @@ class Session:
         self.minor = minor
         self.since = now
         self.state = SessionState.LIVE
-        self.stalled = False
-        """Whether nothing more came of the lesson that the peer was asked for."""
         self.ask_at: Optional[int] = None
         """When (in ms) the peer is to be asked for a lesson, if it has not asked for one."""
         self.taught = False
@@ -93,6 +100,8 @@ class Session:
         self._urgent = bytearray()
         self._confirms = 0
         """How many confirms are to be sent."""
+        self._to_define: dict[TableStore, None] = {}
+        """Tables that are to be defined to the peer before it is sent changes of them."""
         self._read = 0
         """Messages that were read in this turn."""
         self.unread = False
@@ -108,6 +117,8 @@ class Session:
         self._liveness = Liveness(peer, now)
         self._heard = 0
         """Messages about tables that the peer has sent, but for updates in runs."""
+        self._taught_at = now
+        """When (in ms) the last entry of our latest lesson was sent."""
         self._asked_at = now
         """When (in ms) the peer was asked for its latest lesson."""
         self._heard_before = -1
@@ -133,7 +144,7 @@ class Session:
 
     @property
     def learning(self) -> bool:
-        """Whether the peer was asked for a lesson that is neither over nor given up."""
+        """Whether the peer was asked for a lesson that is not over."""
         return self._precedence.learning
 
     @property
@@ -196,10 +207,10 @@ class Session:
         """Every reason why the peer and we do not have the same, in words."""
         receiver = self._receiver
         reasons = [*receiver.differences.values(), *receiver.not_taken.values()]
-        if self.lesson_ahead:
+        if self.gives_lesson:
             reasons.append("it is teaching us")
-        elif self.stalled:
-            reasons.append("it was asked for a lesson, and nothing more comes of it")
+        elif self.lesson_ahead:
+            reasons.append("it is to be asked for a lesson")
         if self.teaching:
             reasons.append("we are teaching it")
         elif behind := self.behind():
@@ -340,13 +351,16 @@ class Session:
         self._say(Control.RESYNC_REQUEST.encode())
 
     def ask_later(self) -> None:
-        """Ask for a lesson, after that of the peer if it begins by asking for one."""
-        self.ask_at = self._now + ASK_TIMEOUT
+        """Ask for a lesson, after that of the peer if it begins by asking for one.
+
+        One of whose lessons nothing came twice is asked after a while.
+        """
+        late = self.peer.given_up >= ASKED_IN_VAIN
+        self.ask_at = self._now + (LONG_TIMEOUT if late else ASK_TIMEOUT)
 
     def expect_lesson(self) -> None:
         """Take what is received for a lesson: the old process teaches without being asked."""
         self.ask_at = None
-        self.stalled = False
         self._receiver.begin_lesson()
         self._heard_before = -1
         self._asked_at = self._now
@@ -390,8 +404,8 @@ class Session:
         self.peer.counters.confirm += 1
         for shared in self.tables:
             shared.got = shared.acked = None
-        if self.learning or self.stalled:
-            self.stalled = False
+        if self.learning:
+            self.peer.given_up = 0
             self._receiver.end_lesson(message is Control.RESYNC_FINISHED, self._now)
             if self._ask_again:
                 self._ask_again = False
@@ -404,7 +418,9 @@ class Session:
     @property
     def wants_to_send(self) -> bool:
         """Whether `pull` has something to give."""
-        if self._urgent or self._confirms or self.state is SessionState.TEACHING:
+        if self._urgent or self._confirms or self._to_define:
+            return True
+        if self.state is SessionState.TEACHING:
             return True
         if any(self._unacked()):
             return True
@@ -427,6 +443,8 @@ class Session:
             # confirm that comes later for the end of the lesson that it has just begun.
             out += self._urgent
             self._urgent = bytearray()
+        if self._to_define:
+            self._define(out, room)
         for shared in self._unacked():
             assert shared.remote_id is not None and shared.got is not None
             out += Ack(shared.remote_id, shared.got).encode()
@@ -453,6 +471,16 @@ class Session:
             self.peer.counters.tx_bytes += len(out)
         return bytes(out)
 
+    def _define(self, out: bytearray, room: int) -> None:
+        """Add the definitions that wait to ``out``, as far as there is ``room``."""
+        self._sender.forget_but({one.local_id for one in self.tables})
+        while self._to_define and len(out) < room:
+            table = next(iter(self._to_define))
+            del self._to_define[table]
+            if self._directory.shares(table):
+                local_id = self._receiver.shared(table).local_id
+                out += self._sender.announce(local_id, table.declaration)
+
     def _say(self, message: bytes) -> None:
         """Send one message before all that waits."""
         self._urgent += message
@@ -464,7 +492,7 @@ class Session:
         Not during a lesson, whose ids are not in the order of changes.
         """
         receiver = self._receiver
-        if self.state is SessionState.ENDED or (self._precedence.learning and not self.stalled):
+        if self.state is SessionState.ENDED or self._precedence.learning:
             return
         for shared in receiver.tables:
             if shared.got is not None and shared.got != shared.acked:
@@ -475,6 +503,7 @@ class Session:
         if end is not None:
             self.peer.counters.tx_messages += 1
             self._step(SessionInput.LAST_ENTRY)
+            self._taught_at = self._now
             self.peer.log.info(
                 self._now,
                 "peer {peer} was taught {count} entries ({how})",
@@ -509,20 +538,29 @@ class Session:
                 self._end(SessionInput.SILENCE, why)
                 return self.happened()
             self._look_at_lesson()
+            if self.over:
+                return self.happened()
         if now >= liveness.heartbeat_at:
             self._heartbeat(now)
         return self.happened()
 
     def _look_at_lesson(self) -> None:
-        """Give a lesson up of which nothing was received in a whole period, or next to nothing
-        once it takes long."""
+        """End the session if nothing was received of the peer's lesson in a whole period, or next
+        to nothing once it takes long; or if the peer does not confirm one of ours.
+
+        On the same session nobody could tell what still comes of the lesson from another one.
+        """
         heard = self.peer.counters.rx_updates + self._heard
         waits = self.learning and not self.unread
         least = LEAST_HEARD if self._now - self._asked_at > LONG_LESSON else 1
         if waits and self._heard_before >= 0 and heard - self._heard_before < least:
-            self.stalled = True
-            self._receiver.end_lesson(finished=False, now=self._now)
-            self._events.append(LessonStalled())
+            self.peer.given_up += 1
+            self._end(SessionInput.NO_LESSON, "nothing more came of its lesson")
+        elif (
+            self.state is SessionState.AWAITING_CONFIRM
+            and self._now - self._taught_at > CONFIRM_TIMEOUT
+        ):
+            self._end(SessionInput.NO_CONFIRM, "it did not confirm its lesson")
         self._heard_before = heard
 
     def _heartbeat(self, now: int) -> None:
@@ -563,8 +601,8 @@ class Session:
 
     def announce(self, table: TableStore) -> None:
         """Define a table to the peer, which may have looked at another one of its name."""
-        shared = self._receiver.shared(table)
-        self._urgent += self._sender.announce(shared.local_id, table.declaration)
+        waiting = [one for one in self._to_define if self._directory.shares(one)]
+        self._to_define = dict.fromkeys((*waiting, table))
 
     def _step(self, on: SessionInput) -> bool:
         """Go to the next state: whether there is one."""

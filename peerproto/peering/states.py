@@ -33,6 +33,8 @@ class SessionInput(enum.Enum):
     TOO_LONG = "a message too long"
     ERROR = "an error message"
     SILENCE = "5 s without a byte"
+    NO_LESSON = "nothing more of its lesson"
+    NO_CONFIRM = "no confirm for 2 min"
     NEWER_SESSION = "a newer session"
     CLOSED = "the connection ends"
 
@@ -56,7 +58,6 @@ class ResyncInput(enum.Enum):
     FINISHED_TOO_EARLY = "finished, but a table came"
     PARTIAL = "partial"
     LOST = "its session ends"
-    STALLED = "it says no more"
     TIME = "nobody in time"
     DEBTOR = "a debtor connects"
     DEBTOR_REMOVED = "a debtor is removed"
@@ -80,6 +81,7 @@ _ENDS: Final[Mapping[SessionInput, Optional[str]]] = {
     SessionInput.TOO_LONG: "sends error 1/1",
     SessionInput.ERROR: None,
     SessionInput.SILENCE: None,
+    SessionInput.NO_LESSON: "its peer is asked on the next one",
     SessionInput.NEWER_SESSION: None,
     SessionInput.CLOSED: None,
 }
@@ -94,6 +96,7 @@ SESSION: Final[Mapping[tuple[SessionState, SessionInput], Step[SessionState]]] =
     (_S.AWAITING_CONFIRM, SessionInput.NEW_PROCESS_CONFIRM): Step(
         _S.ENDED, "the old one's work is done"
     ),
+    (_S.AWAITING_CONFIRM, SessionInput.NO_CONFIRM): Step(_S.ENDED),
 } | {
     (state, on): Step(_S.ENDED, action)
     for state in (_S.LIVE, _S.TEACHING, _S.AWAITING_CONFIRM)
@@ -110,17 +113,15 @@ RESYNC: Final[Mapping[tuple[ResyncState, ResyncInput], Step[ResyncState]]] = {
     (_R.LEARNING_FROM_OLD, ResyncInput.FINISHED_TOO_EARLY): Step(_R.WAITING),
     (_R.LEARNING_FROM_OLD, ResyncInput.PARTIAL): Step(_R.EXPECTING_OLD),
     (_R.LEARNING_FROM_OLD, ResyncInput.LOST): Step(_R.EXPECTING_OLD),
-    (_R.LEARNING_FROM_OLD, ResyncInput.STALLED): Step(_R.EXPECTING_OLD),
     (_R.WAITING, ResyncInput.TEACHER): Step(_R.LEARNING, "asks it"),
-    (_R.WAITING, ResyncInput.FINISHED): Step(_R.UP_TO_DATE, "by one that was given up"),
     (_R.WAITING, ResyncInput.DEBTOR_REMOVED): Step(_R.WAITING, "waits for the others"),
     (_R.WAITING, ResyncInput.TIME): Step(_R.UP_TO_DATE),
     (_R.LEARNING, ResyncInput.FINISHED): Step(_R.UP_TO_DATE),
     (_R.LEARNING, ResyncInput.FINISHED_TOO_EARLY): Step(_R.WAITING),
     (_R.LEARNING, ResyncInput.PARTIAL): Step(_R.WAITING, "asks it no more"),
-    (_R.LEARNING, ResyncInput.LOST): Step(_R.WAITING, "may ask it again"),
-    (_R.LEARNING, ResyncInput.STALLED): Step(_R.WAITING, "asks another"),
+    (_R.LEARNING, ResyncInput.LOST): Step(_R.WAITING, "asks another, or it again"),
     (_R.UP_TO_DATE, ResyncInput.DEBTOR): Step(_R.LEARNING, "asks it"),
+    (_R.UP_TO_DATE, ResyncInput.FINISHED): Step(_R.UP_TO_DATE, "nobody owes a lesson any more"),
     (_R.UP_TO_DATE, ResyncInput.MORE): Step(_R.WAITING, "asks anew"),
 }
 """Whenever ``WAITING`` is entered, a connected peer is asked at once, if one can be."""

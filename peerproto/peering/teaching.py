@@ -6,13 +6,16 @@ Source: doc/protocol.md, "Lessons".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Optional
+from typing import Final, Optional
 
 from peerproto.peering.directory import TableDirectory
 from peerproto.peering.sending import Sender
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.tables.store import TableStore
 from peerproto.wire.messages import Control
+
+SIGN_OF_LIFE: Final = 1000
+"""Time in ms in which a pupil hears something of its lesson, while that is put in order."""
 
 
 class Teaching:
@@ -34,6 +37,8 @@ class Teaching:
         self._could_finish = False
         """Whether a lesson might have ended so when this one began."""
         self._lesson: Optional[Iterator[bytes]] = None
+        self._said_at = 0
+        """When (in ms) something of the lesson was sent last."""
         self._unconfirmed = 0
         """How many lessons the peer has yet to confirm."""
         self.origins: list[tuple[SharedTable, int]] = []
@@ -47,8 +52,15 @@ class Teaching:
         """Add about ``room`` bytes to ``out``: the message that ends the lesson, once it does."""
         if self._lesson is None:
             self._lesson = self._updates()
+            self._said_at = self._sender.now
         for message in self._lesson:
             out += message
+            if message:
+                self._said_at = self._sender.now
+            elif self._sender.now - self._said_at >= SIGN_OF_LIFE:
+                # A pupil takes a lesson of which nothing comes for one that does not go on.
+                out += self._sender.define_again()
+                self._said_at = self._sender.now
             if not message or len(out) >= room:
                 # Without anything to send there was other work to do, which is enough for once.
                 return None

@@ -199,8 +199,8 @@ class Sweep:
     The parts may change meanwhile. Whatever is there from beginning to end comes; and
     a sweep that comes to its end goes on with what was stored since it began, so that
     every key that is there when it ends has come, also one that was removed and stored
-    again. Only where more are stored than it began with, it leaves the rest at last.
-    For each key that is removed one may come again.
+    again. Only where more are stored than it began with, it leaves the rest at last, and says
+    so. For each key that is removed one may come again.
     """
 
     def __init__(self, parts: Partitions, ends: array[int], most: int) -> None:
@@ -213,6 +213,8 @@ class Sweep:
         self._clears = parts.clears
         self._ends = ends
         self._most = most
+        self.left_out = False
+        """Whether it has ended though there was more, since too many came and went."""
         self._taken = 0
         self._positions = array(_SIZE, [0]) * PARTS
         self._removed = parts.removed[:]
@@ -272,6 +274,10 @@ class Sweep:
     def _go_on(self) -> bool:
         """Visit the parts in which keys were stored meanwhile."""
         if self._taken >= self._most:
+            # One that was to end at a place of its own leaves nothing out.
+            self.left_out = self._most > 0 and any(
+                self._position(place) < size for place, size in enumerate(self.parts.sizes())
+            )
             return False
         self._ends[:] = self.parts.sizes()
         return self._next_round()
@@ -279,6 +285,7 @@ class Sweep:
     def _begin_anew(self) -> bool:
         """All keys were removed at once: go on with those that were stored since."""
         if self._taken >= self._most:
+            self.left_out = self._most > 0 and len(self.parts) > 0
             return False
         self._clears = self.parts.clears
         self._ends[:] = self.parts.sizes()

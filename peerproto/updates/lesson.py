@@ -12,8 +12,9 @@ Entries come in about the order of their keys (`peerproto.updates.order`). While
 there is nothing to send.
 
 A lesson ends when all has come that the table has then, so that *finished* is true
-whatever came and went meanwhile. That counts for what was learnt from others in
-particular: a change that was made here goes out by itself (`peerproto.tables.log`).
+whatever came and went meanwhile; where so much did that no end is in sight, it says so.
+That counts for what was learnt from others in particular: a change that was made here
+goes out by itself (`peerproto.tables.log`).
 
 Entries that were stored under earlier declarations, or that are of peers that store less,
 are taught with the columns that they have, under a definition of these alone.
@@ -97,6 +98,11 @@ class TableLesson:
         """By the generation of entries, as they are declared now."""
         self._writers_of: tuple[Optional[Declaration], int] = None, 0
         self._kept: deque[Chunk] = deque(maxlen=kept)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it has ended though there was more, since too many entries came and went."""
+        return self._sweep.left_out
 
     @property
     def order(self) -> Order:
@@ -238,6 +244,8 @@ class LessonRequest:
     ) -> None:
         """Asked now; ``lessons`` are those under way that can be joined. See `TableLesson`."""
         self.table = table
+        self.left_out = False
+        """Whether the answer came to its end without all entries: too many came and went."""
         self._all_lessons = all_lessons
         self._lessons = lessons
         self._left_out = left_out
@@ -260,9 +268,34 @@ class LessonRequest:
                 table, self._timed, self._update_id, self._sweep(), self._left_out, dictionary
             )
             self._all_lessons.add(alone)
-            return _chunks(alone, 0, alone.after, clock, dictionary)
+            return self._last(alone, alone.after, clock, dictionary)
         lesson, number, after = self._lesson_now(clock())
-        return _joined(lesson, number, after, clock, dictionary)
+        return self._joined(lesson, number, after, clock, dictionary)
+
+    def _joined(
+        self,
+        lesson: TableLesson,
+        number: int,
+        after: OrderedSweep,
+        clock: Callable[[], int],
+        dictionary: SendingDictionary,
+    ) -> Iterator[Chunk]:
+        """The chunks from a number on, what was before them, and what was stored meanwhile."""
+        end, _ = yield from _chunks(lesson, number, after, clock, dictionary)
+        missed = lesson.rest(after.behind(), dictionary)
+        yield from _chunks(missed, 0, missed.after, clock, dictionary)
+        late = lesson.rest(end.copy(), dictionary)
+        yield from self._last(late, late.after, clock, dictionary)
+
+    def _last(
+        self,
+        lesson: TableLesson,
+        after: OrderedSweep,
+        clock: Callable[[], int],
+        dictionary: SendingDictionary,
+    ) -> Iterator[Chunk]:
+        """All chunks of a lesson with which the answer ends."""
+        _, self.left_out = yield from _chunks(lesson, 0, after, clock, dictionary)
 
     def _lesson_now(self, now: int) -> tuple[TableLesson, int, OrderedSweep]:
         """One that can be joined, from which chunk on, and what comes then."""
@@ -289,32 +322,18 @@ class LessonRequest:
         return OrderedSweep(Order(table.partitions, table.layout.fixed_key_length))
 
 
-def _joined(
-    lesson: TableLesson,
-    number: int,
-    after: OrderedSweep,
-    clock: Callable[[], int],
-    dictionary: SendingDictionary,
-) -> Iterator[Chunk]:
-    """The chunks from a number on, then what was before them, then what was stored meanwhile."""
-    end = yield from _chunks(lesson, number, after, clock, dictionary)
-    missed = lesson.rest(after.behind(), dictionary)
-    yield from _chunks(missed, 0, missed.after, clock, dictionary)
-    late = lesson.rest(end.copy(), dictionary)
-    yield from _chunks(late, 0, late.after, clock, dictionary)
-
-
 def _chunks(
     lesson: TableLesson,
     number: int,
     after: OrderedSweep,
     clock: Callable[[], int],
     dictionary: SendingDictionary,
-) -> Generator[Chunk, None, OrderedSweep]:
+) -> Generator[Chunk, None, tuple[OrderedSweep, bool]]:
     """The chunks from a number on, written for this pupil alone if it falls behind.
 
     So they are, too, if the table is declared to store texts meanwhile.
-    Returns what is still to come after the last: only what is stored later.
+    Returns what is still to come after the last, which is only what is stored later; and whether
+    entries were left out all the same.
     """
     while True:
         if not lesson.fits(dictionary):
@@ -325,7 +344,7 @@ def _chunks(
             lesson, number = lesson.rest(after.copy(), dictionary), 0
             continue
         if chunk is None:
-            return after
+            return after, lesson.left_out
         if chunk.stretches:
             after = chunk.after
             number += 1

@@ -183,9 +183,9 @@ class OrderedSweep:
     """Goes through an `Order`, then through what was stored since it was made.
 
     As with `Sweep`, the table may change meanwhile: whatever is there from beginning to end
-    comes, and every key that is there at the end has come, unless very many were stored. One
-    that is removed and stored again may come twice. If very many are replaced, it goes through
-    the whole table in no order.
+    comes, and every key that is there at the end has come, unless very many were stored, which
+    it says. One that is removed and stored again may come twice. If very many are replaced, it
+    goes through the whole table in no order.
     """
 
     def __init__(self, order: Order, extended: bool = False) -> None:
@@ -246,6 +246,11 @@ class OrderedSweep:
             self._later = rows.sweep.copy()
             if self._extended:
                 self._later.prolong()
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it has ended though there was more, since too many came and went."""
+        return self._later is not None and self._later.left_out
 
     def extend(self) -> bool:
         """Go on to the end as it is now at least: whether that can be done, as something is left.

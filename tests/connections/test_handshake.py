@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Optional
+from typing import NoReturn, Optional
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from peerproto.connections.protocol import SessionProtocol
 from peerproto.peering.limits import Limits
 from peerproto.peering.session import Session
 from peerproto.tables.declaration import Declaration
+from peerproto.testing.network import MemoryClock
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.handshake import Hello
 from peerproto.wire.messages import Control, Mark
@@ -442,6 +443,37 @@ class SessionProtocolTests(HandshakeTestCase):
         self.assertTrue(self.transport.disconnected)
         self.assertIsNone(self.session)
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_no_turn_for_long(self) -> None:
+        """A peer is not dead of which something waits to be read: a reactor that had no turn for
+        long runs what is due before it reads."""
+        self.clock = MemoryClock()
+        self.mesh.clock = self.clock
+        self.begin()
+        self.clock.advance(5)
+        self.clock.advance(0)
+        self.clock.advance(60)
+        self.protocol.dataReceived(Control.HEARTBEAT.encode())
+        self.clock.advance(0)
+        self.assertIsNotNone(self.session)
+        for _ in range(3):
+            self.clock.advance(5)
+            self.clock.advance(0)
+        self.assertIsNone(self.session)
+
+    def test_end_that_fails(self) -> None:
+        """What goes wrong when a session ends keeps nobody waiting who waits for the end of all
+        connections."""
+        self.begin()
+        closed = self.mesh.when_closed()
+
+        def fail(*_: object) -> NoReturn:
+            raise ZeroDivisionError
+
+        self.patch(self.node, "ended", fail)
+        end = Failure(ConnectionDone())
+        self.assertRaises(ZeroDivisionError, self.protocol.connectionLost, end)
+        self.successResultOf(closed)
 
     def test_dead_peer(self) -> None:
         """A peer from which nothing comes is cut, and nothing is left on the clock."""

@@ -57,21 +57,92 @@ class LessonTests(SessionTestCase):
         self.assertTrue(self.session.gives_lesson)
 
     def test_that_was_given_up(self) -> None:
-        """After a lesson that was given up, live updates are acked again."""
+        """A lesson of which nothing more comes ends its session: on another one, the peer is asked
+        again, and what comes then is of that lesson alone."""
         self.give_up()
-        self.assertTrue(self.session.stalled)
-        self.pull(20_000)
-        self.take(self.session, self.defined() + update(5, key(1), b"\x01"), 20_000)
-        self.assertEqual(self.pull(20_000), [Ack(7, 5)])
-        self.assertFalse(self.session.learning)
-
-    def test_that_was_given_up_and_goes_on(self) -> None:
-        """A lesson that was given up and ends after all is over, and nothing is missing."""
-        self.give_up()
-        self.assertIn("nothing more comes", self.session.out_of_step()[0])
-        self.take(self.session, FINISHED, 20_000)
+        self.assertEqual(self.session.ended_by, "nothing more came of its lesson")
+        self.assertTrue(self.session.call_soon)
+        again = self.again(21_000)
+        self.assertEqual(self.node.out_of_step(self.peer), ["it is teaching us"])
+        self.take(again, FINISHED, 21_000)
         self.assertTrue(self.resync.up_to_date)
-        self.assertEqual(self.session.out_of_step(), [])
+        self.assertEqual(self.node.out_of_step(self.peer), [])
+
+    def again(self, now: int) -> Session:
+        """The peer is there on another session."""
+        if self.session.ended_by:
+            self.node.ended(self.session, self.session.ended_by, now)
+        self.session = begin(self.node, now=now)
+        self.resync.connected(self.session, now)
+        return self.session
+
+    def asks(self, now: int) -> int:
+        """How often the peer is asked on this session, at this time."""
+        self.wake(self.session, now)
+        return self.pull(now).count(Control.RESYNC_REQUEST)
+
+    def test_that_never_comes(self) -> None:
+        """A peer that never gives a lesson is asked twice at once, then a minute after it came;
+        meanwhile it is a peer like others, but for what it says of itself."""
+        self.give_up()
+        now = 21_000
+        self.again(now)
+        self.assertEqual(self.asks(now), 1)
+        for second in range(20):
+            self.take(self.session, HEARTBEAT, now + second * 1000)
+            self.wake(self.session, now + second * 1000)
+        self.assertTrue(self.session.over)
+        now = 42_000
+        self.again(now)
+        self.node.wake(now + 20_000)
+        self.assertTrue(self.resync.up_to_date)
+        self.assertIn("them did not end a lesson", self.resync.reason)
+        self.assertFalse(self.resync.can_finish(begin(self.node, "pupil")))
+        said = " ".join(self.node.out_of_step(self.peer))
+        self.assertIn("it is to be asked for a lesson", said)
+        self.assertIn("it did not come to the end of the lesson that it was asked for", said)
+        self.take(self.session, self.defined() + update(5, key(1), b"\x01"), now)
+        self.assertIn(Ack(7, 5), self.pull(now))
+        for second in range(60):
+            self.take(self.session, HEARTBEAT, now + second * 1000)
+            self.assertEqual(self.asks(now + second * 1000), 0)
+        self.assertEqual(self.asks(now + 60_000), 1)
+        self.take(self.session, FINISHED, now + 61_000)
+        self.assertEqual(self.node.out_of_step(self.peer), [])
+        self.assertEqual(self.resync.reason, "finished by them")
+        self.assertTrue(self.resync.can_finish(begin(self.node, "other")))
+
+    def test_that_another_one_gives(self) -> None:
+        """What a peer owes is paid by another one that teaches to the end, also when the node
+        counts itself up to date by then."""
+        self.learn()
+        self.node.ended(self.session, "it was killed", 1000)
+        self.node.wake(20_000)
+        self.assertIn("them did not end a lesson", self.resync.reason)
+        other = begin(self.node, "other", now=20_000)
+        self.resync.connected(other, 20_000)
+        other.wake(21_000)
+        self.assertTrue(other.gives_lesson)
+        self.assertFalse(self.resync.can_finish(begin(self.node, "pupil")))
+        self.take(other, FINISHED, 22_000)
+        self.assertEqual(self.resync.reason, "finished by other")
+        self.assertTrue(self.resync.can_finish(begin(self.node, "pupil")))
+        self.again(23_000)
+        self.assertFalse(self.session.lesson_ahead)
+
+    def test_that_is_never_confirmed(self) -> None:
+        """A peer that does not confirm a lesson within two minutes is cut off: on another session
+        changes are sent to it again."""
+        self.take(self.session, REQUEST)
+        self.pull()
+        for second in range(120):
+            self.take(self.session, HEARTBEAT, second * 1000)
+            self.wake(self.session, second * 1000)
+        self.assertFalse(self.session.over)
+        for second in range(120, 130):
+            self.take(self.session, HEARTBEAT, second * 1000)
+            self.wake(self.session, second * 1000)
+        self.assertEqual(self.session.ended_by, "it did not confirm its lesson")
 
     def test_asked_for_in_mid_lesson(self) -> None:
         """Asked again in mid-lesson, a peer is asked when that is over: its end is of no other."""
@@ -135,8 +206,10 @@ class LessonTests(SessionTestCase):
                     self.take(self.session, update(period, key(number), b"\x01"), now)
                 self.wake(self.session, now)
                 if period == 11:
-                    self.assertFalse(self.session.stalled)
-            self.assertIs(self.session.stalled, stalled)
+                    self.assertFalse(self.session.over)
+                if self.session.over:
+                    break
+            self.assertIs(self.session.over, stalled)
 
     def test_of_a_table_that_went_meanwhile(self) -> None:
         """A table that is gone when a lesson ends is asked for from nobody."""

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.peering.states import ResyncState
 from peerproto.tables.declaration import Declaration
@@ -30,17 +28,15 @@ class ResyncTests(SynchronousTestCase):
 
     def test_in_vain_is_of_a_session(self) -> None:
         """A peer whose lesson was of no use is asked again once it is there on a new session."""
-        for useless in (Resync.partial, Resync.stalled):
-            self.setUp()
-            again = session("a")
-            self.timed.do(self.resync.start)
-            self.timed.do(self.resync.connected, self.a)
-            self.timed.do(partial(useless, self.resync), self.a)
-            self.timed.do(self.resync.disconnected, self.a)
-            self.assertIs(self.resync.state, ResyncState.WAITING)
-            self.timed.do(self.resync.connected, again)
-            self.assertEqual((asked(self.a), asked(again)), (1, 1))
-            self.assertIs(self.resync.state, ResyncState.LEARNING)
+        again = session("a")
+        self.timed.do(self.resync.start)
+        self.timed.do(self.resync.connected, self.a)
+        self.timed.do(self.resync.partial, self.a)
+        self.timed.do(self.resync.disconnected, self.a)
+        self.assertIs(self.resync.state, ResyncState.WAITING)
+        self.timed.do(self.resync.connected, again)
+        self.assertEqual((asked(self.a), asked(again)), (1, 1))
+        self.assertIs(self.resync.state, ResyncState.LEARNING)
 
     def test_nobody_there(self) -> None:
         """After 5 s with nobody to ask the node counts itself up to date, not before."""
@@ -249,25 +245,6 @@ class ResyncTests(SynchronousTestCase):
     def another_session(self, earlier: Session) -> Session:
         return cast(Session, Asked(earlier.peer))
 
-    def test_a_lesson_that_does_not_go_on(self) -> None:
-        """A teacher of which nothing more comes is given up, and another one is asked."""
-        self.timed.do(self.resync.start)
-        self.timed.do(self.resync.connected, self.a)
-        self.timed.do(self.resync.connected, self.b)
-        self.timed.do(self.resync.stalled, self.a)
-        self.assertEqual((asked(self.a), asked(self.b)), (1, 1))
-        self.timed.do(self.resync.finished, self.b)
-        self.assertEqual(self.timed.done, ["finished by b"])
-
-    def test_a_lesson_that_goes_on_after_all(self) -> None:
-        """A teacher that was given up and finishes has taught everything all the same."""
-        self.timed.do(self.resync.start)
-        self.timed.do(self.resync.connected, self.a)
-        self.timed.do(self.resync.stalled, self.a)
-        self.assertIs(self.resync.state, ResyncState.WAITING)
-        self.timed.do(self.resync.finished, self.a)
-        self.assertEqual(self.timed.done, ["finished by a"])
-
     def test_another_table(self) -> None:
         """When a table comes to the node, peers are asked anew, those in vain before, too."""
         self.timed.do(self.resync.start)
@@ -409,8 +386,9 @@ class ResyncTests(SynchronousTestCase):
         self.assertTrue(self.resync.lessons_ahead)
         self.timed.do(self.resync.finished, self.a)
         self.assertFalse(self.resync.lessons_ahead)
-        cast(Asked, self.b).lesson_ahead = True
         self.timed.do(self.resync.connected, self.b)
+        self.assertFalse(self.resync.lessons_ahead)
+        self.resync.ask(self.b)
         self.assertTrue(self.resync.lessons_ahead)
         self.timed.do(self.resync.disconnected, self.b)
         self.assertFalse(self.resync.lessons_ahead)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from typing import NoReturn
 
 import attrs
@@ -404,6 +405,25 @@ class LearningTests(SessionTestCase):
         self.assertEqual(
             stranger.out_of_step(), ["table new differs in key type: ip there, string here"]
         )
+
+    def test_tables_that_begin_anew_without_end(self) -> None:
+        """A table that its peer defines with other keys again and again costs another one no more
+        than the latest definition, however long that reads nothing; and it sends that."""
+        self.node.remove_table("rates")
+        other = begin(self.node, "other")
+        other.pull(1, 0)
+        kinds = [
+            Declaration.parse("x", f"type {kind} size 1k store gpc0").definition(1).encode()
+            for kind in ("ip", "string len 10")
+        ]
+        for number in range(500):
+            self.take(self.session, kinds[number % 2], 0)
+            self.assertLess(len(self.session.pull(1 << 16, 0)), 100)
+        said = other.pull(8192, 0)
+        self.assertLess(len(said), 100)
+        self.assertIn(b"x", said)
+        gone = [table for table in gc.get_objects() if isinstance(table, TableStore)]
+        self.assertLess(sum(table.name == "x" for table in gone), 50)
 
     def test_definitions_are_read_in_turns(self) -> None:
         """A peer that sends costly messages has its share of a turn, and loses none."""
@@ -920,6 +940,38 @@ class TeachingTests(SessionTestCase):
         self.node.wake(5000)
         self.assertIs(self.lesson()[-1], Control.RESYNC_FINISHED)
 
+    def test_too_many_came(self) -> None:
+        """A lesson is partial if it is left at last, since more and more came."""
+        self.resync.start(0)
+        self.node.wake(5000)
+        other = begin(self.node, "other")
+        self.take(other, self.defined())
+        self.take(self.session, REQUEST, 5000)
+        number = 0
+        while self.session.state is SessionState.TEACHING:
+            said = self.session.pull(1000, 5000)
+            if number < 60_000:
+                keys = range(number, number + 500)
+                self.take(other, b"".join(update(one, key(one), b"\x01") for one in keys), 5000)
+                number += 500
+        self.assertLess(self.peer.counters.tx_updates, self.rates.used)
+        self.assertTrue(said.endswith(Control.RESYNC_PARTIAL.encode()))
+
+    def test_sign_of_life(self) -> None:
+        """While a lesson is put in order, the pupil hears something of it every second."""
+        updates = [(key(one), 10_000, b"\x01") for one in range(100_000)]
+        self.rates.store(updates, 0)
+        self.take(self.session, REQUEST, 0)
+        heard: list[bytes] = []
+        for turn in range(40):
+            heard.append(self.session.pull(8192, turn * 200))
+            if len(heard[-1]) > 1000:
+                break
+        again = [turn for turn, one in enumerate(heard[1:-1], 1) if one]
+        self.assertEqual(again, list(range(5, len(heard) - 1, 5)))
+        self.assertGreater(len(again), 3)
+        self.assertEqual({heard[turn] for turn in again}, {RATES.definition(1).encode()})
+
     def test_every_table_is_announced(self) -> None:
         """Empty tables are defined in a lesson, too."""
         self.node.tables.add(NAMES)
@@ -1270,7 +1322,8 @@ class TimeTests(SessionTestCase):
         return self.session.over
 
     def test_a_lesson_that_does_not_go_on(self) -> None:
-        """A lesson of which only heartbeats come is given up after 5 to 10 s; a slow one is not."""
+        """A lesson of which only heartbeats come ends the session after 5 to 10 s, and another
+        peer is asked; a slow one is waited for."""
         self.resync.start(0)
         self.resync.connected(self.session, 0)
         other = begin(self.node, "other")
@@ -1284,18 +1337,20 @@ class TimeTests(SessionTestCase):
         for second in range(20, 31):
             self.take(self.session, HEARTBEAT, second * 1000)
             self.wake(self.session, second * 1000)
+            if self.session.over:
+                break
+        self.assertEqual(second, 25)
+        self.node.ended(self.session, self.session.ended_by or "", 25_000)
         self.assertTrue(other.learning)
-        self.assertFalse(self.session.over)
         self.take(other, Control.RESYNC_FINISHED.encode(), 31_000)
         self.assertTrue(self.resync.up_to_date)
         self.assertFalse(self.resync.lessons_ahead, "what never comes is not awaited")
         self.assertTrue(self.resync.can_finish(other))
-        self.assertIn("nothing more comes of it", self.node.out_of_step(self.peer)[0])
 
     def test_asks_a_peer_that_does_not_ask(self) -> None:
         """A node that had nobody to learn from asks a peer that comes later, after a second."""
         self.alone()
-        self.assertEqual(self.node.out_of_step(self.peer), ["it is teaching us"])
+        self.assertEqual(self.node.out_of_step(self.peer), ["it is to be asked for a lesson"])
         self.assertEqual(self.session.next_wake(), 1000)
         self.wake(self.session, 1000)
         self.assertEqual(self.pull(1000), [Control.RESYNC_REQUEST])

@@ -55,6 +55,16 @@ class SessionStatesTests(SynchronousTestCase):
         for now in range(0, 20_000, 1000):
             session.wake(now)
 
+    def beat(self, session: Session, seconds: int) -> None:
+        """Nothing but heartbeats comes for so long."""
+        for second in range(seconds):
+            session.receive(Control.HEARTBEAT.encode(), second * 1000)
+            session.wake(second * 1000)
+
+    def no_lesson(self, session: Session) -> None:
+        session.ask_for_lesson()
+        self.beat(session, 20)
+
     def test_every_input_in_every_state(self) -> None:
         """The session takes every step of the table, and no other one."""
         inputs: dict[SessionInput, Callable[[Session], object]] = {
@@ -66,6 +76,8 @@ class SessionStatesTests(SynchronousTestCase):
             SessionInput.TOO_LONG: lambda one: one.receive(b"\x0a\x80\xff\xff\xff\x7f", 0),
             SessionInput.ERROR: lambda one: one.receive(ErrorMessage.PROTOCOL.encode(), 0),
             SessionInput.SILENCE: self.silence,
+            SessionInput.NO_LESSON: self.no_lesson,
+            SessionInput.NO_CONFIRM: lambda one: self.beat(one, 130),
             SessionInput.NEWER_SESSION: lambda one: one.replaced(),
             SessionInput.CLOSED: lambda one: one.closed("it left"),
         }
@@ -125,7 +137,6 @@ class ResyncStatesTests(SynchronousTestCase):
             ResyncInput.FINISHED_TOO_EARLY: self.finish_too_early,
             ResyncInput.PARTIAL: lambda: self.timed.do(self.resync.partial, self.teacher),
             ResyncInput.LOST: lambda: self.timed.do(self.resync.disconnected, self.teacher),
-            ResyncInput.STALLED: lambda: self.timed.do(self.resync.stalled, self.teacher),
             ResyncInput.TIME: lambda: self.timed.advance(15),
             ResyncInput.DEBTOR: self.come_back,
             ResyncInput.DEBTOR_REMOVED: lambda: self.timed.do(
@@ -138,8 +149,6 @@ class ResyncStatesTests(SynchronousTestCase):
         table[ResyncState.WAITING, ResyncInput.DEBTOR] = RESYNC[
             ResyncState.WAITING, ResyncInput.TEACHER
         ]
-        # It is a teacher that was given up which finishes here: see `test_given_up`.
-        del table[ResyncState.WAITING, ResyncInput.FINISHED]
         # Time runs on: nobody comes after the old process either.
         table[ResyncState.EXPECTING_OLD, ResyncInput.TIME] = Step(ResyncState.UP_TO_DATE)
         # The teacher is still there, and is asked again at once.
@@ -160,11 +169,3 @@ class ResyncStatesTests(SynchronousTestCase):
         self.bring(ResyncState.EXPECTING_OLD)
         self.timed.advance(5)
         self.assertIs(self.resync.state, RESYNC[ResyncState.EXPECTING_OLD, ResyncInput.TIME].to)
-
-    def test_given_up(self) -> None:
-        """In WAITING a lesson that was given up may be finished after all."""
-        self.bring(ResyncState.LEARNING)
-        self.timed.do(self.resync.stalled, self.lb1)
-        self.assertIs(self.resync.state, ResyncState.WAITING)
-        self.timed.do(self.resync.finished, self.lb1)
-        self.assertIs(self.resync.state, RESYNC[ResyncState.WAITING, ResyncInput.FINISHED].to)

@@ -615,6 +615,8 @@ class MeshTests(SynchronousTestCase):
             return calls[-1]
 
         self.network.listen("b", Factory.forProtocol(called))
+        self.network.advance(1)
+        caller.say(Control.RESYNC_FINISHED.encode())
         for _ in range(10):
             self.network.advance(1)
             caller.say(Control.HEARTBEAT.encode())

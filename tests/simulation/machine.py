@@ -205,7 +205,7 @@ class Simulation(RuleBasedStateMachine):
         process = self.fleet.by_name[pupil].process
         peer = process and process.service.peers.get(teacher)
         if process and peer and peer.session is not None:
-            peer.session.ask_for_lesson()
+            process.service.resync.ask(peer.session)
             process.service.mesh.flush_soon()
             self.fleet.look_at_lessons()
         self._after(f"{pupil} asks {teacher} for a lesson")
