@@ -11,10 +11,11 @@ from peerproto.peering.node import Node
 from peerproto.service.filters import Condition
 from peerproto.service.query import AT_ONCE, Cursor, Page, Query, Steps, finish
 from peerproto.service.status import TableStatus
+from peerproto.tables.change import changed, counted
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
-from peerproto.tables.store import TableStore
+from peerproto.tables.store import How, TableFull, TableStore
 from peerproto.wire import keys
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.keys import Key, KeyType
@@ -203,27 +204,81 @@ class StickTable:
         """The entry of a raw key (`peerproto.wire.keys`), or ``None``."""
         return self._here().get(raw_key, self._now())
 
-    def set(self, key: Key, values: Mapping[str, Any] = {}, /, **more: Any) -> Entry:
+    def set(
+        self,
+        key: Key,
+        values: Mapping[str, Any] = {},
+        /,
+        *,
+        expires_in: Optional[int] = None,
+        **more: Any,
+    ) -> Entry:
         """Create or change an entry, here and on all peers: ``set("192.0.2.7", gpc0=3)``.
 
         Names that are none in Python go into a mapping: ``{"gpc[0]": 1}``.
         Values not named stay as they are: those of an entry that is new here are 0 here, and
-        what they were on peers that have one. The entry lives for the table's expiry from now.
+        what they were on peers that have one.
 
-        :raises LocalProtocolError: a key or value that the table cannot store, or the
+        :param expires_in: how long the entry lives from now, in ms, up to the table's expiry,
+            which it is if nothing is said. HAProxy changes values at once, but does not let an
+            entry go before the time that it had for it; a peer that speaks 2.0 goes by its table.
+        :raises LocalProtocolError: a key, value or life that the table cannot store, or the
             table is gone.
         :raises TableFull: the table is full and declared with ``nopurge``.
         """
-        return self.set_raw(self._raw(key), {**values, **more})
+        return self.set_raw(self._raw(key), {**values, **more}, expires_in)
 
-    def set_raw(self, raw_key: bytes, values: Mapping[str, Any]) -> Entry:
+    def set_raw(
+        self, raw_key: bytes, values: Mapping[str, Any], expires_in: Optional[int] = None
+    ) -> Entry:
         """`set` for a raw key."""
-        now = self._now()
-        batches = self._here().set(raw_key, values, now)
-        entry = self._table.get(raw_key, now)
-        assert entry is not None
+        return self._change({raw_key: values}, changed, expires_in)[0]
+
+    def update(
+        self, entries: Mapping[Key, Mapping[str, Any]], /, *, expires_in: Optional[int] = None
+    ) -> list[Entry]:
+        """`set` for many keys, as one change: ``update({"192.0.2.7": {"gpc0": 3}})``.
+
+        It is told to observers at once, and sent to peers together. What cannot be stored of one
+        entry leaves all of them as they are.
+
+        :raises TableFull: the table is full and declared with ``nopurge``: some of the entries
+            were not taken, the others were.
+        """
+        return self.update_raw(
+            {self._raw(key): values for key, values in entries.items()}, expires_in
+        )
+
+    def update_raw(
+        self, entries: Mapping[bytes, Mapping[str, Any]], expires_in: Optional[int] = None
+    ) -> list[Entry]:
+        """`update` for raw keys."""
+        return self._change(entries, changed, expires_in)
+
+    def count(self, key: Key, events: Mapping[str, int] = {}, /, **more: int) -> Entry:
+        """Count events that happen now, here and on all peers: ``count(key, http_req_rate=1)``.
+
+        Counters grow by the number, up to their largest value; rates as HAProxy's own do. The
+        entry is created if there is none. Peers get the counters as they are then.
+
+        :raises LocalProtocolError: a key that the table cannot store, a name that is neither a
+            counter nor a rate, a number that is none, or the table is gone.
+        :raises TableFull: see `set`.
+        """
+        return self._change({self._raw(key): {**events, **more}}, counted, None)[0]
+
+    def _change(
+        self, entries: Mapping[bytes, Mapping[str, Any]], how: How, expires_in: Optional[int]
+    ) -> list[Entry]:
+        now, table = self._now(), self._here()
+        refused = table.refused
+        batches = table.change(entries, now, how, expires_in)
+        after = [entry for raw_key in entries if (entry := table.get(raw_key, now)) is not None]
         self._service.changed(batches)
-        return entry
+        refused = table.refused - refused
+        if refused:
+            raise TableFull(f"table {self.name}", f"{refused} new entries too many", "room")
+        return after
 
     def remove(self, key: Key) -> bool:
         """Remove an entry, here only, as in HAProxy: whether it was there."""

@@ -1,10 +1,11 @@
-"""A change that was made here: values by their names into those of an entry."""
+"""A change that was made here: values, or events, by their names into those of an entry."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from peerproto.tables import rates
 from peerproto.tables.declaration import Declaration
 from peerproto.wire.codec import Values
 from peerproto.wire.datatypes import Frequency, Kind
@@ -26,15 +27,54 @@ def changed(
     columns = 0
     for name, value in values.items():
         cell = _cell(declaration, name)
-        fitting = _fitting(cell, value)
         columns |= 1 << cell.column.data_type.bit
-        if cell.index is None:
-            after[cell.place] = fitting
-        else:
-            elements = list(after[cell.place])
-            elements[cell.index] = fitting
-            after[cell.place] = tuple(elements)
+        _put(after, cell, _fitting(cell, value))
     return tuple(after), columns
+
+
+_LARGEST: Final = {Kind.UNSIGNED32: 0xFFFFFFFF, Kind.UNSIGNED64: 0xFFFFFFFFFFFFFFFF}
+
+
+def counted(
+    declaration: Declaration, before: Values, events: Mapping[str, Any]
+) -> tuple[Values, int]:
+    """``before``, in which so many ``events`` happened now; and in which columns, as bits.
+
+    A counter that is at its largest value stays there.
+
+    :raises LocalProtocolError: a name that the table does not store or that counts nothing, or
+        a number of events that is none.
+    """
+    after = list(before)
+    columns = 0
+    for name, number in events.items():
+        cell = _cell(declaration, name)
+        data_type = cell.column.data_type
+        if type(number) is not int or not 0 <= number <= _LARGEST[Kind.UNSIGNED32]:
+            raise LocalProtocolError(f"events of {name}", number, "an int from 0 to 2**32 - 1")
+        value = after[cell.place]
+        if cell.index is not None:
+            value = value[cell.index]
+        if data_type.kind is Kind.FREQUENCY:
+            value = rates.count(value, cell.column.period or 0, number)
+        elif data_type.kind in _LARGEST:
+            value = min(value + number, _LARGEST[data_type.kind])
+        else:
+            raise LocalProtocolError(
+                f"events of table {declaration.name}", name, "a counter or a rate"
+            )
+        columns |= 1 << data_type.bit
+        _put(after, cell, value)
+    return tuple(after), columns
+
+
+def _put(values: list[Any], cell: Cell, value: Any) -> None:
+    if cell.index is None:
+        values[cell.place] = value
+    else:
+        elements = list(values[cell.place])
+        elements[cell.index] = value
+        values[cell.place] = tuple(elements)
 
 
 def _cell(declaration: Declaration, name: str) -> Cell:

@@ -7,7 +7,7 @@ small, and the garbage collector does not look into it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Final, Optional
 from weakref import WeakSet
@@ -23,12 +23,16 @@ from peerproto.tables.partitions import Partitions
 from peerproto.tables.redeclaration import Generations
 from peerproto.tables.room import Quota, make_room
 from peerproto.tables.row import UNENDING
+from peerproto.wire.codec import Values
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Layout
 from peerproto.wire.sizes import LONGEST_UPDATE, longest_update
 
 SLICE: Final = 2048
 """Entries that are expired or discarded at once: a few ms."""
+
+How = Callable[[Declaration, Values, Mapping[str, Any]], tuple[Values, int]]
+"""What makes a change: the values after it, and the columns that it is of, as bits."""
 
 _SPARE: Final = 2048
 """So many places of removed keys wait for their expiry before anything is done about them,
@@ -248,22 +252,63 @@ class TableStore:
         return [Changes(self, cause, keys, now, origin)] if keys else []
 
     def set(self, key: bytes, values: Mapping[str, Any], now: int) -> list[Changes]:
-        """Create or change an entry here: a local change, which all peers get.
+        """Create or change an entry here: see `change`.
 
-        Returns what happened, as `put` does.
-
-        Values not named stay as they are. A rate may be given as a number of
-        events, which then happened just now, or as a `Frequency`. The entry
-        lives for the table's ``expire`` from now.
-
-        :raises LocalProtocolError: a name or value that the table cannot store, or an
-            entry that is too long for a message.
         :raises TableFull: see `Declaration`.
         """
+        batches = self.change({key: values}, now)
+        if not batches:
+            raise TableFull(f"table {self.name}", f"a new entry, with {self.used} in it", "room")
+        return batches
+
+    def change(
+        self,
+        entries: Mapping[bytes, Mapping[str, Any]],
+        now: int,
+        how: How = changed,
+        expires_in: Optional[int] = None,
+    ) -> list[Changes]:
+        """Create or change entries here: local changes, which all peers get.
+
+        Returns what happened, as `put` does: new ones that find no room are refused.
+
+        Values not named stay as they are. A rate may be given as a number of events, which then
+        happened just now, or as a `Frequency`; ``how`` may be `counted` to count events. The
+        entries live for the table's ``expire`` from now, or for ``expires_in`` ms.
+
+        :raises LocalProtocolError: a name or value that the table cannot store, an entry that is
+            too long for a message, or a life that the table cannot give. Nothing is changed.
+        """
+        life = UNENDING if expires_in is None else self._life(expires_in)
+        updates: list[tuple[bytes, int, bytes]] = []
+        changes: list[int] = []
+        for key, values in entries.items():
+            record, columns = self._changed(key, values, now, how)
+            updates.append((key, life, record))
+            changes.append(columns)
+        batches = self.store(updates, now, Cause.SET)
+        taken = {key for batch in batches if batch.cause is Cause.SET for key in batch.raw_keys}
+        self.log.mark(now)
+        for key, columns in zip(entries, changes):
+            if key in taken:
+                self.log.record(key, columns)
+        return batches
+
+    def _life(self, ms: int) -> int:
+        expire = self.declaration.expire
+        if type(ms) is not int or not 0 < ms <= expire:
+            most = f"an int from 1 to {expire} (ms)" if expire else "none: it has no expire"
+            raise LocalProtocolError(f"life of an entry of table {self.name}", ms, most)
+        return UNENDING if ms == expire else ms
+
+    def _changed(
+        self, key: bytes, values: Mapping[str, Any], now: int, how: How
+    ) -> tuple[bytes, int]:
+        """The record of an entry after a change, and the columns that this is of, as bits."""
         entry = self.get(key, now)
         codec = self.layout.codec
         before = codec.blank() if entry is None else entry.values
-        after, columns = changed(self.declaration, before, values)
+        after, columns = how(self.declaration, before, values)
         record = codec.encode(after)
         size = longest_update(self.layout, key, record)
         if size > LONGEST_UPDATE:
@@ -272,12 +317,7 @@ class TableStore:
                 f"an update of up to {size} bytes",
                 f"{LONGEST_UPDATE} at most: HAProxy takes no longer one",
             )
-        batches = self.store([(key, UNENDING, record)], now, Cause.SET)
-        if not batches:
-            raise TableFull(f"table {self.name}", f"a new entry, with {self.used} in it", "room")
-        self.log.mark(now)
-        self.log.record(key, columns)
-        return batches
+        return record, columns
 
     def change_again(self, changes: Mapping[bytes, int], now: int) -> None:
         """Note local changes once more at ``now`` (ms), for all peers: keys, with the columns of
