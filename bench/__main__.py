@@ -29,6 +29,8 @@ ALONE = (
     ("learn", "per_second", "learnt by a session, from memory", "entries/s"),
     ("observe", "per_second", "the same, with an observer of whole batches", "entries/s"),
     ("observe", "decoded_per_second", "the same, and one value read of each change", "entries/s"),
+    ("feeding", "unread", "what 3 feeds add to learning, that nobody reads", "%"),
+    ("feeding", "read", "the same, read every 100 ms", "%"),
     ("transcode", "per_second", "learnt where the peer stores other data types", "entries/s"),
     ("hostile", "ordinary", "an ordinary lesson, for a byte of input", "ns"),
     ("hostile", "plain", "the same frame by frame, which is the plain loop", "ns"),

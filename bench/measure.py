@@ -17,6 +17,7 @@ from typing import Optional
 import attrs
 
 from bench.defining import definitions
+from bench.feeding import feeding
 from bench.lesson import TABLE, lesson, scattered
 from bench.peering import begin, make_node, observed, receive
 from peerproto.connections.protocol import SLICE
@@ -299,6 +300,7 @@ MEASUREMENTS: dict[str, Callable[[int], dict[str, float]]] = {
     "learn": learn,
     "transcode": transcode,
     "observe": observe,
+    "feeding": feeding,
     "hostile": hostile,
     "definitions": lambda _: definitions(),
     "teach": teach,

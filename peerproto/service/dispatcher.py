@@ -125,6 +125,7 @@ class Dispatcher:
             changes.raw_keys,
             changes.now,
             changes.origin,
+            changes.all_new,
         )
         for feed in list(self.feeds):
             feed.add(batch)

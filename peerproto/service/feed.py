@@ -15,14 +15,15 @@ from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause
 from peerproto.wire.errors import LocalProtocolError
 
-MOST: Final = 100_000
+MOST: Final = 500_000
 """Changed keys that a feed holds unless told otherwise."""
 
 _AT_ONCE: Final = 500
 """Changed keys that ``async for`` gives before others have their turn."""
 
 _FOLDED: Final = 1 << 14
-"""Keys that are kept as they were told before those that changed twice are found among them."""
+"""Keys that are kept as they were told before those that changed twice are found among them;
+without end where no key can be one that is held already."""
 
 
 class FeedOverrun(LocalProtocolError):
@@ -98,6 +99,8 @@ class Feed:
         self._told: list[Batch] = []
         """What was told last, as it was told."""
         self._told_keys = 0
+        self._told_new = True
+        """Whether none of these keys is held otherwise, or was told twice."""
         self._pending: dict[StickTable, _Pending] = {}
         self._pending_keys = 0
         self._begun: list[tuple[bytes, _Why]] = []
@@ -124,9 +127,17 @@ class Feed:
 
         :raises FeedOverrun: more keys changed than the feed holds. It is raised once.
         """
-        self._look()
+        self._check()
         groups: dict[tuple[StickTable, _Why], list[bytes]] = {}
         room: float = math.inf if limit is None else limit
+        if self._told_new and not (self._begun or self._pending) and self._told_keys <= room:
+            # Among many that a peer teaches, nobody needs to look for those that came twice.
+            for batch in self._told:
+                about = batch.table, _Why(batch.cause, batch.origin)
+                groups.setdefault(about, []).extend(batch.raw_keys)
+            self._drop()
+            return [self._batch(*about, raw_keys) for about, raw_keys in groups.items()]
+        self._fold()
         while room > 0 and (run := self._next(room)) is not None:
             table, why, raw_keys = run
             room -= len(raw_keys)
@@ -162,7 +173,8 @@ class Feed:
             if self._given >= _AT_ONCE:
                 self._given = 0
                 await self._turn()
-            self._look()
+            self._check()
+            self._fold()
             run = self._next(_AT_ONCE)
             if run is not None:
                 self._given += len(run[2])
@@ -190,9 +202,11 @@ class Feed:
             return
         if self._tables is not None and batch.table.name not in self._tables:
             return
+        if not batch.all_new or self._pending_keys or self._begun:
+            self._told_new = False
         self._told.append(batch)
         self._told_keys += len(batch.raw_keys)
-        if self._told_keys > _FOLDED or len(self) > self.most:
+        if (self._told_keys > _FOLDED and not self._told_new) or len(self) > self.most:
             self._fold()
             if len(self) > self.most:
                 self._drop()
@@ -210,17 +224,13 @@ class Feed:
 
     # -- what is held ------------------------------------------------------
 
-    def _look(self) -> None:
-        """Make what was told ready to be taken.
-
-        :raises FeedOverrun: see `take`.
-        """
+    def _check(self) -> None:
+        """:raises FeedOverrun: see `take`."""
         if self.overrun:
             self.overrun = False
             raise FeedOverrun(
                 repr(self), f"more than {self.most} changed keys", "that they are taken before"
             )
-        self._fold()
 
     def _fold(self) -> None:
         """Give each key that was told a place, if it has none."""
@@ -237,6 +247,7 @@ class Feed:
         self.merged += self._told_keys - new
         self._pending_keys += new
         self._told_keys = 0
+        self._told_new = True
 
     def _next(self, room: float) -> Optional[tuple[StickTable, _Why, list[bytes]]]:
         """The first keys that changed for the same reason, ``room`` of them at most."""
@@ -280,6 +291,7 @@ class Feed:
         self._pending.clear()
         self._begun.clear()
         self._told_keys = self._pending_keys = 0
+        self._told_new = True
 
 
 def _table_and_why(batch: Batch) -> tuple[StickTable, _Why]:

@@ -46,6 +46,9 @@ class Changes:
     """When it happened, in ms of the service's clock."""
     origin: Optional[str] = None
     """Name of the peer, for what was learnt."""
+    all_new: bool = False
+    """Whether none of the keys had an entry before, and no key is there twice; it may be so
+    though it is not said."""
 
     def __len__(self) -> int:
         return len(self.raw_keys)

@@ -197,7 +197,7 @@ class TableStore:
         self.used += count
         self.quota.used += count
         self._wait_for_expiry(new, now, shortest)
-        return [Changes(self, cause, keys, now, origin)]
+        return [Changes(self, cause, keys, now, origin, count == len(keys))]
 
     def _put_each(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Optional
 
 from hypothesis import strategies as st
@@ -106,6 +106,32 @@ class FeedTests(SynchronousTestCase):
         self.a.remove(1)
         self.assertEqual(self.keys(feed), [("a", Cause.CLEARED, [1]), ("a", Cause.SET, [2])])
         self.assertEqual((feed.merged, len(feed), self.keys(feed)), (5, 0, []))
+
+    def test_learnt(self) -> None:
+        """Keys that are new are taken in whatever portions, with what changes of them meanwhile."""
+        feed = self.service.feed()
+        store = self.service.node.tables["a"]
+
+        def learn(numbers: Iterable[int]) -> None:
+            updates = [(key(number), 5000, b"\x01") for number in numbers]
+            self.service.changed(store.store(updates, 0))
+
+        learn(range(6))
+        self.assertEqual(self.keys(feed, 2), [("a", Cause.LEARNT, [0, 1])])
+        self.assertEqual(self.keys(feed, 1), [("a", Cause.LEARNT, [2])])
+        self.assertEqual(self.keys(feed, 9), [("a", Cause.LEARNT, [3, 4, 5])])
+        self.assertEqual((self.keys(feed), feed.merged), ([], 0))
+        learn(range(6, 9))
+        learn(range(9, 12))
+        self.assertEqual(self.keys(feed), [("a", Cause.LEARNT, list(range(6, 12)))])
+        learn((12, 13))
+        learn((13, 14))
+        self.assertEqual(self.keys(feed), [("a", Cause.LEARNT, [12, 13, 14])])
+        self.assertEqual(feed.merged, 1)
+        learn((15, 15))
+        self.a.remove(15)
+        learn((15,))
+        self.assertEqual(self.keys(feed), [("a", Cause.LEARNT, [15])])
 
     def test_limit(self) -> None:
         """No more than the limit is taken, first what changed first; a key that changes between
