@@ -48,6 +48,20 @@ class ConnectionTests(SynchronousTestCase):
         assert sender.transport is not None
         sender.transport.write(data)
 
+    def test_context(self) -> None:
+        """Peers of a network that is left are stopped, also if a test fails in it."""
+        with self.assertRaises(ZeroDivisionError), MemoryNetwork() as network:
+            here = network.peer("here", {"t": "type integer size 1k"})
+            network.start()
+            self.assertTrue(here.running)
+            self.assertEqual(repr(here.table("t")), "<StickTable t: integer, 0 entries>")
+            table = here.table("t")
+            here.remove_table("t")
+            self.assertEqual(repr(table), "<StickTable t: integer, gone>")
+            raise ZeroDivisionError
+        self.assertFalse(here.running)
+        self.assertEqual(network.clock.calls, [])
+
     def test_pace(self) -> None:
         """Each turn, which is one ms, carries so many bytes in each direction."""
         self.send(self.a, b"12345678")

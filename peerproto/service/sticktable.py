@@ -57,6 +57,10 @@ class StickTable:
         self._service = service
         self._table = table
 
+    def __repr__(self) -> str:
+        state = f"{len(self)} entries" if self.shared else "gone"
+        return f"<StickTable {self.name}: {self.key_type.word}, {state}>"
+
     @property
     def shared(self) -> bool:
         """Whether it is one of the service's tables: if not, it is gone."""
@@ -277,7 +281,8 @@ class StickTable:
         self._service.changed(batches)
         refused = table.refused - refused
         if refused:
-            raise TableFull(f"table {self.name}", f"{refused} new entries too many", "room")
+            many = "a new entry" if refused == 1 else f"{refused} new entries"
+            raise TableFull(f"table {self.name}", f"{many}, with {len(self)} in it", "room")
         return after
 
     def remove(self, key: Key) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional, Union
 
 import attrs
@@ -18,16 +18,16 @@ Value = Union[int, str, None]
 
 
 @attrs.frozen
-class Entry:
-    """One entry of a stick table, as it was when it was read.
+class Entry(Mapping[str, Value]):
+    """One entry of a stick table, as it was when it was read: a mapping of names to values.
 
-    ``entry["gpc0"]`` is a value by the name that ``show table`` prints;
-    elements of arrays go by ``gpc[0]`` too.
+    ``entry["gpc0"]`` is a value by the name that ``show table`` prints; elements of arrays go by
+    ``gpc[0]`` too, but come once. A rate is the number of events over its period.
     """
 
     layout: Layout
     raw_key: bytes
-    values: Values = attrs.field(repr=False)
+    decoded: Values = attrs.field(repr=False)
     """Decoded values in the order of the layout's columns, ages as of the read."""
     expires_in: Optional[int]
     """Life left in ms; ``None`` where entries do not expire."""
@@ -40,7 +40,15 @@ class Entry:
         return keys.to_python(self.raw_key, self.layout.key_type)
 
     def __getitem__(self, name: str) -> Value:
+        """:raises KeyError: no value has this name."""
         return self.value(self.layout.cells[name])
+
+    def __bool__(self) -> bool:
+        """True: an entry that is there is one, also of a table that stores no values."""
+        return True
+
+    def __len__(self) -> int:
+        return len(self.layout.printed)
 
     def __iter__(self) -> Iterator[str]:
         """The names of all values, as ``show table`` prints them, in its order."""
@@ -57,6 +65,28 @@ class Entry:
         stored: Value = value
         return stored
 
+    def number(self, name: str) -> int:
+        """A value that is a number.
+
+        :raises KeyError: no value has this name.
+        :raises TypeError: it is a text.
+        """
+        value = self[name]
+        if not isinstance(value, int):
+            raise TypeError(f"{name} is not a number")
+        return value
+
+    def text(self, name: str) -> Optional[str]:
+        """A value that is a text; ``None`` if there is none.
+
+        :raises KeyError: no value has this name.
+        :raises TypeError: it is a number.
+        """
+        value = self[name]
+        if isinstance(value, int):
+            raise TypeError(f"{name} is not a text")
+        return value
+
     def counter(self, name: str) -> Frequency:
         """The frequency counter behind a rate.
 
@@ -68,10 +98,6 @@ class Entry:
             raise TypeError(f"{name} is not a rate")
         return value
 
-    def as_dict(self) -> dict[str, Value]:
-        """All values by their names."""
-        return {cell.name: self.value(cell) for cell in self.layout.printed}
-
     def _stored(self, cell: Cell) -> Any:
-        value = self.values[cell.place]
+        value = self.decoded[cell.place]
         return value if cell.index is None else value[cell.index]

@@ -307,7 +307,7 @@ class TableStore:
         """The record of an entry after a change, and the columns that this is of, as bits."""
         entry = self.get(key, now)
         codec = self.layout.codec
-        before = codec.blank() if entry is None else entry.values
+        before = codec.blank() if entry is None else entry.decoded
         after, columns = how(self.declaration, before, values)
         record = codec.encode(after)
         size = longest_update(self.layout, key, record)

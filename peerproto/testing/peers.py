@@ -78,6 +78,13 @@ class MemoryNetwork:
         self._ports: dict[str, IProtocolFactory] = {}
         self._parted: set[frozenset[str]] = set()
 
+    def __enter__(self) -> MemoryNetwork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop all peers."""
+        self.stop()
+
     # -- making peers ----------------------------------------------------
 
     def peer(

@@ -156,7 +156,7 @@ class Reception:
             value = unending(self.table.generations.convert(values[place]))
             merged = list(codec.decode(value, at))
             aside = 0
-            for number, (column, mine) in enumerate(zip(layout.columns, entry.values)):
+            for number, (column, mine) in enumerate(zip(layout.columns, entry.decoded)):
                 bit = 1 << column.data_type.bit
                 if bits & bit:
                     aside |= bit if merged[number] != mine else 0

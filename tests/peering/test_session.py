@@ -152,7 +152,7 @@ class LearningTests(SessionTestCase):
         self.assertEqual(self.value(1), 3)
         entry = self.node.tables["names"].get(b"ann", 100)
         assert entry is not None
-        self.assertEqual(entry.as_dict(), {"gpc0": 5, "server_key": "s1"})
+        self.assertEqual(dict(entry), {"gpc0": 5, "server_key": "s1"})
         self.assertEqual(self.pull(), [Ack(7, 9), Ack(8, 1)])
         self.assertEqual({batch.table.name for batch in self.told}, {"names", "rates"})
 
@@ -254,7 +254,7 @@ class LearningTests(SessionTestCase):
     def cells(self, table: TableStore, number: int) -> list[object]:
         entry = table.get(key(number), 0)
         assert entry is not None
-        return list(entry.as_dict().values())
+        return list(dict(entry).values())
 
     def test_many_tables(self) -> None:
         """A peer that defines very many tables is taken so many of, and told of once."""
@@ -1266,7 +1266,7 @@ class ChangedMeanwhileTests(SessionTestCase):
         self.take(other, update(2, key(2), b"\x06"), 0)
         self.take(self.session, lesson, 0)
         entries = [self.rates.get(key(number), 0) for number in (1, 2)]
-        values = [entry and list(entry.as_dict().values()) for entry in entries]
+        values = [entry and list(dict(entry).values()) for entry in entries]
         self.assertEqual(values, [[9, 5], [9, 6]])
 
     def test_text_that_another_peer_does_not_say(self) -> None:
@@ -1286,7 +1286,7 @@ class ChangedMeanwhileTests(SessionTestCase):
         )
         entry = names.get(b"ann", 0)
         assert entry is not None
-        self.assertEqual(entry.as_dict(), {"gpc0": 5, "server_key": "s1"})
+        self.assertEqual(dict(entry), {"gpc0": 5, "server_key": "s1"})
 
     def test_removed_here(self) -> None:
         """A remote peer may teach again what was removed here only."""

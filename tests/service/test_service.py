@@ -169,7 +169,7 @@ class MeshTests(SynchronousTestCase):
         here.table("late").set("y")
         self.network.advance(0)
         self.assertEqual(there.table("late").layout, here.table("late").layout)
-        self.assertEqual(there.table("late")["x"].as_dict(), {"gpt0": 1, "gpc0": 0, "gpc1": 0})
+        self.assertEqual(dict(there.table("late")["x"]), {"gpt0": 1, "gpc0": 0, "gpc1": 0})
         self.assertEqual(len(there.table("late")), 2)
 
     def test_cleared_text(self) -> None:
@@ -182,10 +182,10 @@ class MeshTests(SynchronousTestCase):
         self.network.advance(0)
         here.table("names").set("x", gpc0=1)
         self.network.advance(0)
-        self.assertEqual(there.table("names")["x"].as_dict(), {"gpc0": 1, "server_key": "s1"})
+        self.assertEqual(dict(there.table("names")["x"]), {"gpc0": 1, "server_key": "s1"})
         here.table("names").set("x", server_key=None)
         self.network.advance(0)
-        self.assertEqual(there.table("names")["x"].as_dict(), {"gpc0": 1, "server_key": None})
+        self.assertEqual(dict(there.table("names")["x"]), {"gpc0": 1, "server_key": None})
 
     def test_both_ways(self) -> None:
         """What is set at one peer shows at the other, and the other way round."""
@@ -489,7 +489,7 @@ class MeshTests(SynchronousTestCase):
             self.assertIs(b.peers["a"].session, session)
             self.assertEqual([len(one) for one in b.tables], [1, 1] if tables else [1])
             self.assertEqual(
-                b.table("rates")["192.0.2.1"].as_dict().get("gpc1"), 7 if columns else None
+                dict(b.table("rates")["192.0.2.1"]).get("gpc1"), 7 if columns else None
             )
             self.assertEqual(b.peers["a"].out_of_step() == [], tables)
             self.assertEqual(b.peers["a"].notes() == [], columns)
@@ -878,7 +878,7 @@ class ServiceTests(SynchronousTestCase):
         self.assertIn("192.0.2.1", rates)
         self.assertNotIn("192.0.2.9", rates)
         self.assertEqual(sorted(entry["gpc0"] for entry in rates), [1, 2])
-        self.assertEqual(rates["192.0.2.1"].as_dict(), {"gpc0": 1, "http_req_rate": 3})
+        self.assertEqual(dict(rates["192.0.2.1"]), {"gpc0": 1, "http_req_rate": 3})
         self.assertEqual(list(rates["192.0.2.1"]), ["gpc0", "http_req_rate"])
         self.assertRaises(KeyError, rates.__getitem__, "192.0.2.9")
         self.assertRaises(KeyError, service.table, "none")

@@ -117,7 +117,7 @@ class WritingTests(SynchronousTestCase):
         full = self.here.table("full")
         entries = {number: {"gpc0": number} for number in range(1, 5)}
         problem = self.assertRaises(TableFull, full.update, entries)
-        self.assertIn("2 new entries too many", str(problem))
+        self.assertIn("read '2 new entries, with 2 in it', expected room", str(problem))
         self.network.advance(1)
         for service in (self.here, self.there):
             self.assertEqual(

@@ -58,7 +58,7 @@ class ColumnsTestCase(NodeTestCase):
     def entry(self) -> dict[str, object]:
         entry = self.table.get(KEY, 0)
         assert entry is not None
-        return dict(entry.as_dict())
+        return dict(entry)
 
     def taught(self) -> TableDefinition:
         """What a newcomer is told of the table, after a lesson with its entry."""
@@ -294,7 +294,7 @@ class MeshTests(SynchronousTestCase):
         network.start()
         network.advance(1)
         entry = newcomer.table("t")[7]
-        self.assertEqual(entry.as_dict(), {"server_id": 1, "gpc0": 5, "server_key": "s1"})
+        self.assertEqual(dict(entry), {"server_id": 1, "gpc0": 5, "server_key": "s1"})
 
 
 class ColumnsTests(SynchronousTestCase):

@@ -39,7 +39,7 @@ def key(number: int) -> bytes:
 def values_of(table: TableStore, number: int, now: int = 0) -> dict[str, Any]:
     entry = table.get(key(number), now)
     assert entry is not None
-    return entry.as_dict()
+    return dict(entry)
 
 
 def convert_all(table: TableStore, limit: int = 1024) -> int:

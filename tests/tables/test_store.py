@@ -91,7 +91,7 @@ class StickTableTests(SynchronousTestCase):
         table.set(key(1), {"gpc1": 1}, 10000)
         entry = table.get(key(1), 10000)
         assert entry is not None
-        self.assertEqual(entry.as_dict(), {"gpc0": 0, "gpc1": 1})
+        self.assertEqual(dict(entry), {"gpc0": 0, "gpc1": 1})
 
     def test_rates(self) -> None:
         """A number of events set as a rate fades as HAProxy's does."""
@@ -323,7 +323,7 @@ class StickTableTests(SynchronousTestCase):
         )
         entry = table.get(key(1), 1500)
         assert entry is not None
-        self.assertEqual(entry.as_dict(), {"gpt0": 0, "conn_rate": 4})
+        self.assertEqual(dict(entry), {"gpt0": 0, "conn_rate": 4})
         self.assertEqual(entry.expires_in, 58500)
 
 
@@ -726,7 +726,7 @@ class ReceptionTests(SynchronousTestCase):
                     expected = sent[other]
                     if column.elements is not None:
                         expected = sent[other][: column.elements] + base[place][len(sent[other]) :]
-                self.assertEqual(entry.values[place], expected)
+                self.assertEqual(entry.decoded[place], expected)
 
     def test_kept_ages_grow(self) -> None:
         """A rate that the peer does not send goes on growing old when it sends the rest."""
@@ -749,7 +749,7 @@ class ReceptionTests(SynchronousTestCase):
             taken_by(Reception(table, other.layout, 10_000), [(key(1), None, b"\x05")], now)
             entry = table.get(key(1), now)
             assert entry is not None
-            self.assertEqual(entry.as_dict(), {"gpc0": 5, "gpc1": expected})
+            self.assertEqual(dict(entry), {"gpc0": 5, "gpc1": expected})
 
     def test_conn_cur_is_local(self) -> None:
         """conn_cur is ignored on receipt, unless the table is declared recv-only."""
@@ -770,7 +770,7 @@ class ReceptionTests(SynchronousTestCase):
         reception.store(0)
         entry = table.get(key(1), 0)
         assert entry is not None
-        self.assertEqual(entry.as_dict(), {"gpc0": 3, "server_key": "abc"})
+        self.assertEqual(dict(entry), {"gpc0": 3, "server_key": "abc"})
 
     def test_peer_without_expiry(self) -> None:
         """The 0 in timed updates of a table without expiry is no life of 0 ms."""
@@ -958,7 +958,7 @@ class RateTests(SynchronousTestCase):
         entry = table.get(bytes(4), 0)
         assert entry is not None
         self.assertEqual(
-            entry.as_dict(),
+            dict(entry),
             {"gpc0_rate": 5, "bytes_in_cnt": 6, "bytes_in_rate": 48, "bytes_out_rate": 64},
         )
         self.assertEqual(entry.counter("bytes_in_rate"), Frequency(0, 3, 0))

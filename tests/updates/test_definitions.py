@@ -50,7 +50,7 @@ def node_and_session(*declarations: Declaration) -> tuple[Node, Session]:
 
 def entries(table: TableStore) -> dict[bytes, dict[str, object]]:
     found = {key: table.entry(key, stored, 0) for key, stored in table.scan()}
-    return {key: {**entry.as_dict()} for key, entry in found.items() if entry is not None}
+    return {key: dict(entry) for key, entry in found.items() if entry is not None}
 
 
 class CostTests(SynchronousTestCase):

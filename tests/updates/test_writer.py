@@ -58,7 +58,7 @@ class UpdateWriterTests(SynchronousTestCase):
                 self.assertNotIn(key, updates)
                 continue
             update = updates.pop(key)
-            self.assertEqual(layout.codec.decode(update.values, 0), entry.values)
+            self.assertEqual(layout.codec.decode(update.values, 0), entry.decoded)
             self.assertEqual(update.expiry, entry.expires_in or 0)
         self.assertEqual(updates, {})
 
@@ -125,5 +125,5 @@ class UpdateWriterTests(SynchronousTestCase):
             self.assertEqual(update.key, key)
             entry = table.get(key, 400)
             assert entry is not None
-            self.assertEqual(table.layout.codec.decode(update.values, 0), entry.values)
+            self.assertEqual(table.layout.codec.decode(update.values, 0), entry.decoded)
             self.assertEqual(entry["server_key"], name)
