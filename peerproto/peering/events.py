@@ -71,6 +71,11 @@ class AckedLate:
     changes: Mapping[bytes, int]
 
 
+@attrs.frozen
+class Moved:
+    """Something was read from a peer that somebody watches."""
+
+
 Event = Union[
     Learnt,
     TableShared,
@@ -79,4 +84,5 @@ Event = Union[
     TieLost,
     TieSettled,
     AckedLate,
+    Moved,
 ]

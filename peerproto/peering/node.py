@@ -19,6 +19,7 @@ from peerproto.peering.events import (
     Event,
     Learnt,
     LessonOver,
+    Moved,
     TableShared,
     TieLost,
     TieSettled,
@@ -145,6 +146,8 @@ class Node:
             self._repeat_changes(event.table, event.changes, spared, now)
         elif isinstance(event, AckedLate):
             self._repeat_late_changes(event.table, event.changes, session.peer, now)
+        elif isinstance(event, Moved):
+            pass
         else:
             return self._begun_anew(event.table, session, now)
         self._look_ahead()

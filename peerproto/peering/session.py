@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption
-from peerproto.peering.events import Event, LessonOver
+from peerproto.peering.events import Event, LessonOver, Moved
 from peerproto.peering.liveness import DEAD_TIMEOUT, Liveness
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
@@ -85,6 +85,8 @@ class Session:
         self.state = SessionState.LIVE
         self.ask_at: Optional[int] = None
         """When (in ms) the peer is to be asked for a lesson, if it has not asked for one."""
+        self.watched = False
+        """Whether every read is an event, for somebody who waits to see the peer in step."""
         self.taught = False
         """Whether the peer has confirmed a lesson on this session."""
         self.ended_by: Optional[str] = None
@@ -263,6 +265,8 @@ class Session:
             too_long = isinstance(problem, OversizedMessage)
             self._erred(SessionInput.TOO_LONG if too_long else SessionInput.MALFORMED, str(problem))
         receiver.store(now)
+        if self.watched:
+            self._events.append(Moved())
         return self.happened()
 
     def happened(self) -> list[Event]:
@@ -420,13 +424,13 @@ class Session:
         """Whether `pull` has something to give."""
         if self._urgent or self._confirms or self._to_define:
             return True
-        if self.state is SessionState.TEACHING:
+        if self.state is SessionState.TEACHING or next(self._unacked(), None) is not None:
             return True
-        if any(self._unacked()):
-            return True
-        return self.state is SessionState.LIVE and any(
-            one.table.log.head > one.sent for one in self.tables
-        )
+        if self.state is SessionState.LIVE:
+            for one in self.tables:
+                if one.table.log.head > one.sent:
+                    return True
+        return False
 
     def pull(self, room: int, now: int) -> bytes:
         """Bytes to send now: about ``room`` of them, or fewer if there are no more."""

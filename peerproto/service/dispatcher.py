@@ -69,8 +69,10 @@ class Dispatcher:
         If they go on causing new ones, the rest is told in other turns of the reactor.
         """
         self._look_at_tables()
-        self._queue += [batch for batch in batches if batch.raw_keys]
-        self._go_on()
+        if self.observers or self.feeds:
+            self._queue += [batch for batch in batches if batch.raw_keys]
+        if self._queue:
+            self._go_on()
 
     def tell(self, method: str, *about: object) -> None:
         """Tell of something else: a method of `IObserver`, and what to call it with."""
@@ -116,8 +118,6 @@ class Dispatcher:
             self._telling = False
 
     def _tell_changes(self, changes: Changes) -> None:
-        if not (self.observers or self.feeds):
-            return
         assert isinstance(changes.table, TableStore)
         batch = Batch(
             self._public(changes.table),

@@ -30,6 +30,7 @@ from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.service.dispatcher import Dispatcher
 from peerproto.service.feed import MOST, Feed
+from peerproto.service.instep import InStep
 from peerproto.service.observers import IObserver
 from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
@@ -123,6 +124,7 @@ class StickTableService(Service):
         self._port = Port(self.mesh, reactor, bind)
         self.dispatcher = Dispatcher(self.node.tables, self._public, self.mesh.turns, observers)
         self._work = Work(self.mesh.turns)
+        self._in_step = InStep(lambda: self._up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
         self._resync_told = ("", "")
         """What observers were told of the resync last."""
@@ -229,6 +231,7 @@ class StickTableService(Service):
         self.mesh.forget(peer, "it is no peer of ours any more")
         del self._peers[name]
         self.node.forget(peer, self.now())
+        self._in_step.forget(handle, "it is no peer of ours any more")
         self.dispatcher.tell("peer_removed", handle)
         self.mesh.resync_moved()
 
@@ -307,6 +310,17 @@ class StickTableService(Service):
             self._waiters.append(waiter)
         return waiter
 
+    def when_in_step(self, name: str) -> Deferred[None]:
+        """Fires when this node is up to date, and there is no reason to call the peer of this name
+        out of step: see `Peer.out_of_step`. Of a table that the peer is not known to have, nothing
+        is said.
+
+        Fails with ``CancelledError`` when the service stops, or the peer is removed.
+
+        :raises KeyError: there is no such peer.
+        """
+        return self._in_step.wait(self._peers[name])
+
     @property
     def _up_to_date(self) -> bool:
         """Whether peers are asked for nothing, and are not about to be in another turn."""
@@ -318,12 +332,14 @@ class StickTableService(Service):
         handle = self._peers.get(session.peer.name)
         if handle is None or session.peer.local:
             return
+        self._in_step.look(handle)
         if why is None:
             self.dispatcher.tell("peer_connected", handle)
         else:
             self.dispatcher.tell("peer_disconnected", handle, why)
 
     def _resynced(self) -> None:
+        self._in_step.look_at_all()
         resync = (self.resync.state.name.lower(), self.resync.reason)
         if resync != self._resync_told:
             self._resync_told = resync
@@ -413,6 +429,7 @@ class StickTableService(Service):
         self._upkeep.stop()
         self.dispatcher.stop()
         self._work.cancel("the node stops")
+        self._in_step.cancel("the node stops")
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.errback(CancelledError("the node stops"))

@@ -219,6 +219,50 @@ class MeshTests(SynchronousTestCase):
         self.assertIn(how, ("finished by a", "finished by b"))
         self.assertEqual([peer.out_of_step() for peer in c.peers.values()], [[], []])
 
+    def test_when_in_step(self) -> None:
+        """Who waits for a peer to be in step hears of it when it has acked everything and owes
+        nothing, over cuts of the connection, and not before."""
+        a, b = self.mesh("a", "b")
+        waiting = a.when_in_step("b")
+        self.assertNoResult(waiting)
+        self.network.advance(6)
+        self.successResultOf(waiting)
+        self.successResultOf(a.when_in_step("b"))
+        self.network.part("a", "b")
+        self.network.advance(1)
+        a.table("rates").set("192.0.2.1", gpc0=1)
+        waiting, given_up = a.when_in_step("b"), a.when_in_step("b")
+        given_up.cancel()
+        self.failureResultOf(given_up, CancelledError)
+        self.network.advance(5)
+        self.assertNoResult(waiting)
+        self.network.heal("a", "b")
+        for _ in range(200):
+            self.network.advance(0.05)
+            if self.gpc0(b, "192.0.2.1"):
+                break
+        self.network.advance(0)
+        self.successResultOf(waiting)
+        self.assertEqual(a.peers["b"].out_of_step(), [])
+        # Nobody waits any more: reads are no events.
+        session = a.peers["b"].session
+        assert session is not None
+        self.assertFalse(session.watched)
+
+    def test_when_in_step_never(self) -> None:
+        """Who waits for a peer that is removed, or when the service stops, is told so."""
+        a = self.network.peer("a", RATES)
+        self.assertRaises(KeyError, a.when_in_step, "b")
+        for name in ("b", "c"):
+            a.expect_peer(name)
+        self.network.start()
+        removed, stopped = a.when_in_step("b"), a.when_in_step("c")
+        a.remove_peer("b")
+        self.failureResultOf(removed, CancelledError)
+        self.assertNoResult(stopped)
+        a.stopService()
+        self.failureResultOf(stopped, CancelledError)
+
     def test_reconnect(self) -> None:
         """After a cut the peers connect again, and nothing that changed meanwhile is lost."""
         a, b = self.mesh("a", "b")
