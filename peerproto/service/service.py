@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -35,6 +34,7 @@ from peerproto.service.observers import IObserver
 from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
 from peerproto.service.query import Steps
+from peerproto.service.renewal import Renewal
 from peerproto.service.status import NodeStatus, TableStatus
 from peerproto.service.sticktable import StickTable
 from peerproto.service.upkeep import Upkeep
@@ -101,12 +101,7 @@ class StickTableService(Service):
         self._clock: IReactorTime = reactor
         self._expect_old = expect_old
         self._chance = chance or random.Random()
-        self._sharing_anew: Optional[IDelayedCall] = None
-        self._looking_again = False
-        """Whether peers are being told of what is shared anew, and were not asked for it yet."""
         self._handover: Optional[HandOver] = None
-        self._news: dict[str, Optional[TableStore]] = {}
-        """Why sessions are to look again, in words: for a table, or for all that peers have."""
         self._waiters: list[Deferred[str]] = []
         self.node = Node(
             localpeer,
@@ -123,6 +118,7 @@ class StickTableService(Service):
         self.mesh.credentials = credentials
         self._port = Port(self.mesh, reactor, bind)
         self.dispatcher = Dispatcher(self.node.tables, self._public, self.mesh.turns, observers)
+        self._renewal = Renewal(self.mesh, self._clock, self._resynced)
         self._work = Work(self.mesh.turns)
         self._in_step = InStep(lambda: self._up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
@@ -324,8 +320,7 @@ class StickTableService(Service):
     @property
     def _up_to_date(self) -> bool:
         """Whether peers are asked for nothing, and are not about to be in another turn."""
-        about_to = self._sharing_anew is not None or self._looking_again
-        return self.resync.up_to_date and not about_to
+        return self.resync.up_to_date and not self._renewal.ahead
 
     def _peer_moved(self, session: Session, why: Optional[str]) -> None:
         """A session has begun, or is over for a reason in words."""
@@ -436,10 +431,7 @@ class StickTableService(Service):
         if self._handover is not None:
             self._handover.stop()
             self._handover = None
-        if self._sharing_anew is not None:
-            self._sharing_anew.cancel()
-            self._sharing_anew = None
-            self._news.clear()
+        self._renewal.stop()
         closing = [self._port.close(), *self.mesh.hang_up("this node stops")]
         closing.append(self.mesh.when_closed())
         return gatherResults(closing, consumeErrors=True)
@@ -492,20 +484,6 @@ class StickTableService(Service):
         self.dispatcher.announce(batches)
 
     def _share_anew(self, reason: str, name: Optional[str] = None) -> None:
-        """A table is shared anew, or more of what peers have: define it to the peers, and look
-        for theirs, after this turn."""
+        """A table is shared anew, or more of what peers have: they are told after this turn."""
         if self.running:
-            self._news[reason] = None if name is None else self.node.tables[name]
-            if self._sharing_anew is None:
-                self._sharing_anew = self._clock.callLater(0, self._look_again)
-
-    def _look_again(self) -> None:
-        self._sharing_anew = None
-        news, self._news = self._news, {}
-        tables = [table for table in news.values() if table is not None]
-        self._looking_again = True
-        try:
-            self.mesh.share_anew(tables, "; ".join(news), adopt=None in news.values())
-        finally:
-            self._looking_again = False
-            self._resynced()
+            self._renewal.add(reason, None if name is None else self.node.tables[name])
