@@ -206,11 +206,11 @@ class Feed:
             self._told_new = False
         self._told.append(batch)
         self._told_keys += len(batch.raw_keys)
-        if (self._told_keys > _FOLDED and not self._told_new) or len(self) > self.most:
+        if not self._told_new and (self._told_keys > _FOLDED or len(self) > self.most):
             self._fold()
-            if len(self) > self.most:
-                self._drop()
-                self.overrun = True
+        if len(self) > self.most:
+            self._drop()
+            self.overrun = True
         if self._waiters:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
