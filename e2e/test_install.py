@@ -84,8 +84,9 @@ def test_install_without_a_compiler(tmp_path: Path) -> None:
 
 
 def test_tests_that_use_memory_peers() -> None:
-    """The example of an application's own tests passes under trial."""
-    run("sh", "-c", f"cd {EXAMPLES} && {sys.executable} -m twisted.trial test_blocklist")
+    """The examples of an application's own tests pass under trial."""
+    trial = f"{sys.executable} -m twisted.trial test_blocklist test_watch"
+    run("sh", "-c", f"cd {EXAMPLES} && {trial}")
 
 
 def test_example_file_is_good() -> None:

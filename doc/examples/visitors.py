@@ -1,4 +1,4 @@
-"""A report on the visitors that a HAProxy knows: iteration and lookup, without an observer.
+"""A report on the visitors that a HAProxy knows: queries and lookup, without an observer.
 
 Run it beside the HAProxy of haproxy.cfg, with the address of a visitor or without::
 
@@ -18,7 +18,7 @@ from peerproto import Entry, StickTable, StickTableService
 
 def busiest(rates: StickTable, number: int) -> list[Entry]:
     """The entries with the highest rate of requests, highest first."""
-    return sorted(rates, key=lambda entry: -entry.counter("http_req_rate").current)[:number]
+    return rates.top(number, "http_req_rate")
 
 
 def report(rates: StickTable, address: str | None) -> str:
