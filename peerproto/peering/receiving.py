@@ -300,6 +300,9 @@ class Receiver:
         if shared.definition is not definition:
             if shared in self._collecting:
                 self._store(shared, now)  # what came by another definition comes first
+            if shared.definition is not None and shared.definition.id != definition.id:
+                # Another table of the peer, whose changes begin anew.
+                shared.got = shared.acked = None
             shared.reception, shared.definition = reception, definition
             if definition.expire is not None:
                 shared.expire = self._peer.expires[shared.table] = definition.expire

@@ -14,7 +14,7 @@ from peerproto.peering.sharedtable import SharedTable
 from peerproto.tables.store import TableStore
 from peerproto.wire.messages import Control
 
-SIGN_OF_LIFE: Final = 1000
+SIGN_OF_LIFE: Final = 200
 """Time in ms in which a pupil hears something of its lesson, while that is put in order."""
 
 

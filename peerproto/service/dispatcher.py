@@ -154,6 +154,11 @@ class Dispatcher:
         self._rest = None
         self._log.failure("observers cannot be told", reason)
 
+    def start(self) -> None:
+        """The service starts: feeds may be waited for."""
+        for feed in self.feeds:
+            feed.begin()
+
     def stop(self) -> None:
         """Leave what has not been told yet: observers hear of it with what happens next. Whoever
         waits for a feed waits no more."""

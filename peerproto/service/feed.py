@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
-from itertools import chain, groupby, repeat
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Final, Optional
 
 import attrs
@@ -15,7 +16,7 @@ from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause
 from peerproto.wire.errors import LocalProtocolError
 
-MOST: Final = 500_000
+MOST: Final = 250_000
 """Changed keys that a feed holds unless told otherwise."""
 
 _AT_ONCE: Final = 500
@@ -23,7 +24,9 @@ _AT_ONCE: Final = 500
 
 _FOLDED: Final = 1 << 14
 """Keys that are kept as they were told before those that changed twice are found among them;
-without end where no key can be one that is held already."""
+without end where no key can be one that is held already. A ms of work."""
+
+_REMOVED: Final = (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED)
 
 
 class FeedOverrun(LocalProtocolError):
@@ -37,24 +40,6 @@ class _Why:
 
     cause: Cause
     origin: Optional[str]
-
-
-@attrs.define
-class _Pending:
-    """The changed keys of one table."""
-
-    keys: dict[bytes, _Why]
-    """Why each changed the last time, in the order in which they changed first."""
-    alike: Optional[_Why]
-    """Why all of them changed, if that is the same."""
-
-    def add(self, raw_keys: Iterable[bytes], why: _Why) -> int:
-        """Take keys that changed: how many were not here."""
-        before = len(self.keys)
-        self.keys.update(zip(raw_keys, repeat(why)))
-        if why != self.alike:
-            self.alike = None
-        return len(self.keys) - before
 
 
 class Feed:
@@ -96,16 +81,19 @@ class Feed:
         self.overrun = False
         """Whether more keys changed than it holds: the next `take` raises `FeedOverrun`."""
         self.is_closed = False
-        self._told: list[Batch] = []
+        self._told: deque[Batch] = deque()
         """What was told last, as it was told."""
         self._told_keys = 0
         self._told_new = True
         """Whether none of these keys is held otherwise, or was told twice."""
-        self._pending: dict[StickTable, _Pending] = {}
+        self._pending: dict[StickTable, dict[bytes, _Why]] = {}
+        """By table and key, why it changed the last time."""
         self._pending_keys = 0
-        self._begun: list[tuple[bytes, _Why]] = []
-        """Keys of one table that are being taken, the first one last."""
+        self._begun: dict[bytes, _Why] = {}
+        """Keys of one table that are being taken, the next one last."""
         self._begun_table: Optional[StickTable] = None
+        self._ended = ""
+        """Why nothing will come, if that is so."""
         self._given = 0
         """Keys that were given by ``async for`` in this turn."""
         self._waiters: list[Deferred[None]] = []
@@ -115,47 +103,40 @@ class Feed:
         return f"<Feed of {tables}>"
 
     def __len__(self) -> int:
-        """How many changes wait; those of one key may count more than once for a while."""
+        """How many changed keys wait; one that was told several times in a moment counts for
+        each until they are folded."""
         return self._told_keys + self._pending_keys + len(self._begun)
 
     # -- for who reads -----------------------------------------------------
 
     def take(self, limit: Optional[int] = None) -> list[Batch]:
-        """Take changed keys, ``limit`` of them at most: those that changed first come first.
+        """Take changed keys, ``limit`` of them at most.
 
-        Each batch has keys of one table and one cause, and no key twice.
+        Each batch has keys of one table and one cause, and no key twice. Of a table, keys that
+        changed first come first, but for very many.
 
         :raises FeedOverrun: more keys changed than the feed holds. It is raised once.
         """
-        self._check()
+        self._make_ready()
         groups: dict[tuple[StickTable, _Why], list[bytes]] = {}
         room: float = math.inf if limit is None else limit
-        if self._told_new and not (self._begun or self._pending) and self._told_keys <= room:
-            # Among many that a peer teaches, nobody needs to look for those that came twice.
-            for batch in self._told:
-                about = batch.table, _Why(batch.cause, batch.origin)
-                groups.setdefault(about, []).extend(batch.raw_keys)
-            self._drop()
-            return [self._batch(*about, raw_keys) for about, raw_keys in groups.items()]
-        self._fold()
         while room > 0 and (run := self._next(room)) is not None:
             table, why, raw_keys = run
             room -= len(raw_keys)
-            group = groups.setdefault((table, why), raw_keys)
-            if group is not raw_keys:
-                group += raw_keys
+            groups.setdefault((table, why), []).extend(raw_keys)
         return [self._batch(*about, raw_keys) for about, raw_keys in groups.items()]
 
     def wait(self) -> Deferred[None]:
         """Fires when there is something to take.
 
-        Fails with ``CancelledError`` when the feed is closed, or when its service stops.
+        Fails with ``CancelledError`` when the feed is closed, or when its service stops or has
+        stopped.
         """
         waiter: Deferred[None] = Deferred(self._waiters.remove)
-        if self.is_closed:
-            waiter.errback(CancelledError("the feed was closed"))
-        elif len(self) or self.overrun:
+        if not self.is_closed and (len(self) or self.overrun):
             waiter.callback(None)
+        elif self._ended:
+            waiter.errback(CancelledError(self._ended))
         else:
             self._waiters.append(waiter)
         return waiter
@@ -173,8 +154,7 @@ class Feed:
             if self._given >= _AT_ONCE:
                 self._given = 0
                 await self._turn()
-            self._check()
-            self._fold()
+            self._make_ready()
             run = self._next(_AT_ONCE)
             if run is not None:
                 self._given += len(run[2])
@@ -198,92 +178,133 @@ class Feed:
 
     def add(self, batch: Batch) -> None:
         """Hold the keys of a batch, if they are for this feed."""
-        if batch.cause not in self._causes or self.overrun:
+        if self.is_closed or self.overrun:
             return
         if self._tables is not None and batch.table.name not in self._tables:
             return
-        if not batch.all_new or self._pending_keys or self._begun:
+        if batch.cause in _REMOVED and self._told:
+            # Also if the cause is of no interest: the key may be new once more.
+            self._told_new = False
+        if batch.cause not in self._causes:
+            return
+        if not batch.all_new or self._pending or self._begun:
             self._told_new = False
         self._told.append(batch)
         self._told_keys += len(batch.raw_keys)
-        if not self._told_new and (self._told_keys > _FOLDED or len(self) > self.most):
-            self._fold()
+        if not self._told_new and self._told_keys > _FOLDED:
+            # More than come, so that there are soon no more of them: not all at once.
+            self._fold(2 * max(_FOLDED, len(batch.raw_keys)))
         if len(self) > self.most:
-            self._drop()
-            self.overrun = True
+            if not self._told_new:
+                self._fold()
+            if len(self) > self.most:
+                self._drop()
+                self.overrun = True
         if self._waiters:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
                 waiter.callback(None)
 
+    def begin(self) -> None:
+        """The service starts: changes may come."""
+        if not self.is_closed:
+            self._ended = ""
+
     def cancel(self, why: str) -> None:
-        """Let all who wait know that nothing will come."""
+        """Let all who wait, and who will, know that nothing will come."""
+        self._ended = why
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.errback(CancelledError(why))
 
     # -- what is held ------------------------------------------------------
 
-    def _check(self) -> None:
-        """:raises FeedOverrun: see `take`."""
+    def _make_ready(self) -> None:
+        """Make what was told ready to be taken.
+
+        :raises FeedOverrun: see `take`.
+        """
         if self.overrun:
             self.overrun = False
             raise FeedOverrun(
                 repr(self), f"more than {self.most} changed keys", "that they are taken before"
             )
+        if not self._told_new:
+            self._fold()
 
-    def _fold(self) -> None:
-        """Give each key that was told a place, if it has none."""
-        told, self._told = self._told, []
-        new = 0
-        for (table, why), group in groupby(told, _table_and_why):
-            raw_keys = chain.from_iterable(batch.raw_keys for batch in group)
-            pending = self._pending.get(table)
-            if pending is None:
-                pending = self._pending[table] = _Pending(dict.fromkeys(raw_keys, why), why)
-                new += len(pending.keys)
-            else:
-                new += pending.add(raw_keys, why)
-        self.merged += self._told_keys - new
-        self._pending_keys += new
-        self._told_keys = 0
-        self._told_new = True
+    def _fold(self, most: Optional[int] = None) -> None:
+        """Give each key that was told a place, if it has none; ``most`` of them or a few more."""
+        folded = 0
+        while self._told and (most is None or folded < most):
+            about = _table_and_why(self._told[0])
+            group: list[Sequence[bytes]] = []
+            while self._told and _table_and_why(self._told[0]) == about:
+                group.append(self._told.popleft().raw_keys)
+                folded += len(group[-1])
+                if most is not None and folded >= most:
+                    break
+            self._put(*about, group)
+        self._told_keys -= folded
+        self._told_new = not self._told
 
-    def _next(self, room: float) -> Optional[tuple[StickTable, _Why, list[bytes]]]:
-        """The first keys that changed for the same reason, ``room`` of them at most."""
-        if not self._begun and self._pending:
-            table = next(iter(self._pending))
-            pending = self._pending.pop(table)
-            self._pending_keys -= len(pending.keys)
-            if pending.alike is not None and len(pending.keys) <= room:
-                return table, pending.alike, list(pending.keys)
-            self._begun = list(pending.keys.items())
-            self._begun.reverse()
-            self._begun_table = table
+    def _put(self, table: StickTable, why: _Why, group: list[Sequence[bytes]]) -> None:
+        """Give keys of a table a place."""
+        raw_keys: Iterable[bytes] = chain.from_iterable(group)
+        count = sum(map(len, group))
+        if self._begun and table is self._begun_table:
+            others = []
+            for raw_key in raw_keys:
+                if raw_key in self._begun:
+                    self._begun[raw_key] = why
+                else:
+                    others.append(raw_key)
+            raw_keys = others
+        pending = self._pending.setdefault(table, {})
+        before = len(pending)
+        pending.update(zip(raw_keys, repeat(why)))
+        grown = len(pending) - before
+        self._pending_keys += grown
+        self.merged += count - grown
+        if not pending:
+            del self._pending[table]
+
+    def _next(self, room: float) -> Optional[tuple[StickTable, _Why, Sequence[bytes]]]:
+        """The next keys that changed for the same reason, ``room`` of them at most."""
+        if self._told and self._told_new:
+            return self._next_told(room)
         if not self._begun:
-            return None
+            if not self._pending:
+                return None
+            table = next(iter(self._pending))
+            begun = self._pending.pop(table)
+            self._pending_keys -= len(begun)
+            if len(begun) <= _FOLDED:
+                begun = dict(reversed(begun.items()))
+            self._begun, self._begun_table = begun, table
         assert self._begun_table is not None
-        newer = self._pending.get(self._begun_table)
-        raw_keys: list[bytes] = []
-        why: Optional[_Why] = None
-        while self._begun and len(raw_keys) < room:
-            raw_key, latest = self._begun[-1]
-            # It may have changed again since: it is taken once.
-            latest = latest if newer is None else newer.keys.get(raw_key, latest)
-            if why is not None and why != latest:
+        begun = self._begun
+        raw_key, why = begun.popitem()
+        raw_keys = [raw_key]
+        while begun and len(raw_keys) < room:
+            raw_key, latest = begun.popitem()
+            if latest != why:
+                begun[raw_key] = latest
                 break
-            why = latest
             raw_keys.append(raw_key)
-            self._begun.pop()
-            if newer is not None and newer.keys.pop(raw_key, None) is not None:
-                self._pending_keys -= 1
-                self.merged += 1
-        if newer is not None and not newer.keys:
-            del self._pending[self._begun_table]
-        assert why is not None
         return self._begun_table, why, raw_keys
 
-    def _batch(self, table: StickTable, why: _Why, raw_keys: list[bytes]) -> Batch:
+    def _next_told(self, room: float) -> tuple[StickTable, _Why, Sequence[bytes]]:
+        """The same where no key can have come twice: they are taken as they were told."""
+        batch = self._told.popleft()
+        raw_keys = batch.raw_keys
+        if len(raw_keys) > room:
+            count = int(room)
+            self._told.appendleft(attrs.evolve(batch, raw_keys=raw_keys[count:]))
+            raw_keys = raw_keys[:count]
+        self._told_keys -= len(raw_keys)
+        return (*_table_and_why(batch), raw_keys)
+
+    def _batch(self, table: StickTable, why: _Why, raw_keys: Sequence[bytes]) -> Batch:
         return Batch(table, why.cause, raw_keys, self._now(), why.origin)
 
     def _drop(self) -> None:

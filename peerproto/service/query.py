@@ -114,6 +114,8 @@ class Query:
 
     def page(self, limit: int, after: Optional[Cursor]) -> Steps[Page]:
         """So many entries at most, from a cursor on."""
+        if limit < 1:
+            raise LocalProtocolError("entries of a page", limit, "1 at least")
         entries: list[Entry] = []
         for looked, (place, raw_key) in enumerate(self._places(after), 1):
             entry = self._entry(raw_key)

@@ -120,7 +120,7 @@ class StickTableService(Service):
         self.dispatcher = Dispatcher(self.node.tables, self._public, self.mesh.turns, observers)
         self._renewal = Renewal(self.mesh, self._clock, self._resynced)
         self._work = Work(self.mesh.turns)
-        self._in_step = InStep(lambda: self._up_to_date)
+        self._in_step = InStep(self._clock, lambda: self._up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
         self._resync_told = ("", "")
         """What observers were told of the resync last."""
@@ -308,8 +308,8 @@ class StickTableService(Service):
 
     def when_in_step(self, name: str) -> Deferred[None]:
         """Fires when this node is up to date, and there is no reason to call the peer of this name
-        out of step: see `Peer.out_of_step`. Of a table that the peer is not known to have, nothing
-        is said.
+        out of step: see `Peer.out_of_step`. A peer that has just come is given a second to ask for
+        a lesson. Of a table that the peer is not known to have, nothing is said.
 
         Fails with ``CancelledError`` when the service stops, or the peer is removed.
 
@@ -412,6 +412,7 @@ class StickTableService(Service):
         self.started = self.now()
         self._port.open()
         super().startService()
+        self.dispatcher.start()
         self.mesh.start(self._expect_old)
         self._upkeep.start()
         for name, endpoint in self._endpoints.items():

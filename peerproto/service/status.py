@@ -72,7 +72,7 @@ class Lag:
             if log not in peer.acked and table not in peer.expires:
                 continue
             acked = peer.acked.get(log, 0)
-            if acked < log.head:
+            if acked < log.latest:
                 changes += log.head - acked
                 ms = max(ms, now - log.made_at(acked + 1))
         return cls(changes, ms)

@@ -249,9 +249,11 @@ class StickTable:
         :raises TableFull: the table is full and declared with ``nopurge``: some of the entries
             were not taken, the others were.
         """
-        return self.update_raw(
-            {self._raw(key): values for key, values in entries.items()}, expires_in
-        )
+        by_raw_key: dict[bytes, dict[str, Any]] = {}
+        for key, values in entries.items():
+            # Two texts may be of one address, or of one string that is cut.
+            by_raw_key.setdefault(self._raw(key), {}).update(values)
+        return self.update_raw(by_raw_key, expires_in)
 
     def update_raw(
         self, entries: Mapping[bytes, Mapping[str, Any]], expires_in: Optional[int] = None
@@ -278,8 +280,8 @@ class StickTable:
         refused = table.refused
         batches = table.change(entries, now, how, expires_in)
         after = [entry for raw_key in entries if (entry := table.get(raw_key, now)) is not None]
-        self._service.changed(batches)
         refused = table.refused - refused
+        self._service.changed(batches)
         if refused:
             many = "a new entry" if refused == 1 else f"{refused} new entries"
             raise TableFull(f"table {self.name}", f"{many}, with {len(self)} in it", "room")

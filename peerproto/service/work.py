@@ -33,7 +33,7 @@ class Work:
             waiter.callback(result)
 
         def over(result: Any) -> Any:
-            del self._waiting[waiter]
+            self._waiting.pop(waiter, None)
             return result
 
         work = self._waiting[waiter] = Steps(self._turns, run(), waiter.errback)
@@ -42,6 +42,7 @@ class Work:
 
     def cancel(self, why: str) -> None:
         """Do no further step of any work, and let all who wait for it know why."""
-        for waiter, work in list(self._waiting.items()):
+        while self._waiting:
+            waiter, work = self._waiting.popitem()
             work.stop()
             waiter.errback(CancelledError(why))

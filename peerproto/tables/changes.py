@@ -47,8 +47,8 @@ class Changes:
     origin: Optional[str] = None
     """Name of the peer, for what was learnt."""
     all_new: bool = False
-    """Whether none of the keys had an entry before, and no key is there twice; it may be so
-    though it is not said."""
+    """Whether none of the keys had an entry before, no key is there twice, and what was
+    cleared is told; it may be so though it is not said."""
 
     def __len__(self) -> int:
         return len(self.raw_keys)

@@ -66,6 +66,15 @@ class ChangeLog:
         """How many entries have a place."""
         return self._count
 
+    @property
+    def latest(self) -> int:
+        """Number of the latest change of an entry that is still there; 0 if there is none."""
+        for first in reversed(self._firsts):
+            block = self._blocks[first]
+            if block:
+                return next(reversed(block.values()))[0]
+        return 0
+
     def record(self, key: bytes, columns: int) -> int:
         """Note a change of some columns of ``key``, given as bits: the number of the change."""
         self.head = number = self.head + 1

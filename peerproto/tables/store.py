@@ -197,7 +197,9 @@ class TableStore:
         self.used += count
         self.quota.used += count
         self._wait_for_expiry(new, now, shortest)
-        return [Changes(self, cause, keys, now, origin, count == len(keys))]
+        # Of what was cleared, nobody may have been told yet.
+        all_new = count == len(keys) and not self.discarding
+        return [Changes(self, cause, keys, now, origin, all_new)]
 
     def _put_each(
         self,
@@ -290,7 +292,8 @@ class TableStore:
         taken = {key for batch in batches if batch.cause is Cause.SET for key in batch.raw_keys}
         self.log.mark(now)
         for key, columns in zip(entries, changes):
-            if key in taken:
+            # Others of them may have made room for it, and it for them.
+            if key in taken and self.unconverted(key) is not None:
                 self.log.record(key, columns)
         return batches
 
@@ -299,7 +302,7 @@ class TableStore:
         if type(ms) is not int or not 0 < ms <= expire:
             most = f"an int from 1 to {expire} (ms)" if expire else "none: it has no expire"
             raise LocalProtocolError(f"life of an entry of table {self.name}", ms, most)
-        return UNENDING if ms == expire else ms
+        return ms
 
     def _changed(
         self, key: bytes, values: Mapping[str, Any], now: int, how: How

@@ -133,6 +133,33 @@ class FeedTests(SynchronousTestCase):
         learn((15,))
         self.assertEqual(self.keys(feed), [("a", Cause.LEARNT, [15])])
 
+    def test_new_again(self) -> None:
+        """A key that is removed and new again is taken once, also if removals are left out, and
+        does not overrun the feed."""
+        feed = self.service.feed(causes=[Cause.SET, Cause.LEARNT], most=3)
+        for _ in range(9):
+            self.a.set(1)
+            self.a.remove(1)
+        self.a.set(1)
+        self.assertEqual(self.keys(feed), [("a", Cause.SET, [1])])
+        for _ in range(9):
+            self.a.set(1)
+            self.a.clear()
+        self.a.set(1)
+        self.assertEqual(self.keys(feed), [("a", Cause.SET, [1])])
+
+    def test_changed_while_taken(self) -> None:
+        """Keys that change again while they are taken have one place, and overrun nothing."""
+        feed = self.service.feed(most=10)
+        for _ in range(2):
+            for number in range(10):
+                self.a.set(number)
+        self.assertEqual(self.keys(feed, 1), [("a", Cause.SET, [0])])
+        for number in range(1, 10):
+            self.a.set(number)
+        self.assertEqual(self.keys(feed), [("a", Cause.SET, list(range(1, 10)))])
+        self.assertEqual((feed.merged, len(feed)), (19, 0))
+
     def test_limit(self) -> None:
         """No more than the limit is taken, first what changed first; a key that changes between
         two takes is taken once."""
@@ -225,6 +252,12 @@ class FeedTests(SynchronousTestCase):
         self.service.stopService()
         self.failureResultOf(waiting, CancelledError)
         self.failureResultOf(iterating, CancelledError)
+        self.failureResultOf(feed.wait(), CancelledError)
+        self.service.startService()
+        again = feed.wait()
+        self.assertNoResult(again)
+        self.service.stopService()
+        self.failureResultOf(again, CancelledError)
 
     def iterate(self, feed: Feed, each: Callable[[Batch], None]) -> Deferred[None]:
         async def read() -> None:
@@ -266,8 +299,8 @@ class FeedTests(SynchronousTestCase):
                 return list(batch.keys())
             raise AssertionError
 
-        self.assertEqual(self.successResultOf(ensureDeferred(first())), [0, 2])
-        self.assertEqual(self.keys(feed), [("b", Cause.SET, [1])])
+        self.assertEqual(self.successResultOf(ensureDeferred(first())), [0])
+        self.assertEqual(self.keys(feed), [("b", Cause.SET, [1]), ("a", Cause.SET, [2])])
 
     def test_iteration_takes_turns(self) -> None:
         """An iteration over much lets others have their turn."""

@@ -242,12 +242,42 @@ class MeshTests(SynchronousTestCase):
             if self.gpc0(b, "192.0.2.1"):
                 break
         self.network.advance(0)
+        self.assertNoResult(waiting)
+        self.network.advance(1)
+        self.network.advance(0)
         self.successResultOf(waiting)
         self.assertEqual(a.peers["b"].out_of_step(), [])
         # Nobody waits any more: reads are no events.
         session = a.peers["b"].session
         assert session is not None
         self.assertFalse(session.watched)
+
+    def test_when_in_step_again(self) -> None:
+        """A peer that begins empty is not in step before it has learnt what it had."""
+        a, b = self.mesh("a", "b")
+        b.table("rates").set("192.0.2.1", gpc0=1)
+        self.network.advance(6)
+        self.successResultOf(a.when_in_step("b"))
+        b.stopService()
+        self.network.advance(1)
+        b.table("rates").clear()
+        waiting = a.when_in_step("b")
+        b.startService()
+        for _ in range(300):
+            self.network.advance(0.05)
+            if waiting.called:
+                break
+        self.successResultOf(waiting)
+        self.assertEqual(self.gpc0(b, "192.0.2.1"), 1)
+
+    def test_when_in_step_one_after_the_other(self) -> None:
+        """Who hears of it may cancel another one that waits."""
+        a, _ = self.mesh("a", "b")
+        first, second = a.when_in_step("b"), a.when_in_step("b")
+        first.addCallback(lambda _: second.cancel())
+        self.network.advance(6)
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)
 
     def test_when_in_step_never(self) -> None:
         """Who waits for a peer that is removed, or when the service stops, is told so."""

@@ -158,6 +158,15 @@ class PeerStatusTests(SynchronousTestCase):
         self.network.advance(10)
         self.assertEqual(self.lag(), Lag(0, 0))
 
+    def test_lag_of_what_is_gone(self) -> None:
+        """What was changed and removed at once is not waited for."""
+        self.here.table("t").set(1)
+        self.network.advance(1)
+        self.here.table("t").set(2)
+        self.here.table("t").remove(2)
+        self.network.advance(600)
+        self.assertEqual(self.lag(), Lag(0, 0))
+
     def test_lag_of_many(self) -> None:
         """A change that many followed is as old as it is, give or take a thirtieth; to say so,
         nobody goes through the changes."""

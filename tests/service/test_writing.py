@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Optional
 
 from hypothesis import given
@@ -13,6 +14,7 @@ from peerproto.service.observers import Observer
 from peerproto.service.service import StickTableService
 from peerproto.tables import rates
 from peerproto.tables.changes import Cause
+from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableFull
 from peerproto.testing import MemoryNetwork
 from peerproto.wire.datatypes import Frequency
@@ -103,6 +105,35 @@ class WritingTests(SynchronousTestCase):
         self.assertEqual(self.value(self.there, 2, "server_key"), "s1")
         self.assertEqual([self.life(self.there, one) for one in (1, 2)], [4000, 4000])
         self.assertEqual(self.table.update({}), [])
+
+    def test_update_of_one_key_twice(self) -> None:
+        """Two texts of one key are one entry, with the values of both."""
+        self.here.add_table(Declaration.parse("names", "type string len 4 size 1k store gpc0,gpc1"))
+        names = self.here.table("names")
+        (entry,) = names.update({"abcdX": {"gpc0": 1}, "abcdY": {"gpc1": 2}})
+        self.assertEqual(dict(entry), {"gpc0": 1, "gpc1": 2})
+
+    def test_update_of_more_than_a_table_takes(self) -> None:
+        """Entries that are trashed by others of the same update leave nothing in the log."""
+        self.here.add_table(Declaration.parse("small", "type integer size 2 expire 9s store gpc0"))
+        small = self.here.table("small")
+        for start in range(0, 500, 10):
+            small.update({start + number: {"gpc0": 1} for number in range(10)})
+        self.assertLessEqual(len(self.here.node.tables["small"].log), len(small))
+
+    def test_an_observer_that_fills_a_table(self) -> None:
+        """What an observer cannot store is not refused to who made the change."""
+        full = self.here.table("full")
+
+        class Filling(Observer):
+            def table_changed(self, batch: Batch) -> None:
+                if list(batch.keys()) == [1]:
+                    for number in range(100, 109):
+                        with contextlib.suppress(TableFull):
+                            full.set(number, gpc0=1)
+
+        self.here.add_observer(Filling())
+        self.assertEqual(full.set(1, gpc0=1)["gpc0"], 1)
 
     def test_update_with_a_mistake(self) -> None:
         """What cannot be stored of one entry leaves all of them as they are."""
