@@ -16,7 +16,7 @@ from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause
 from peerproto.wire.errors import LocalProtocolError
 
-MOST: Final = 250_000
+MOST: Final = 500_000
 """Changed keys that a feed holds unless told otherwise."""
 
 _AT_ONCE: Final = 500
