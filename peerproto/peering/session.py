@@ -81,7 +81,6 @@ class Session:
         """``minor`` is the lower version of both sides; ``now`` in ms."""
         self.peer = peer
         self.minor = minor
-        self.since = now
         self.state = SessionState.LIVE
         self.ask_at: Optional[int] = None
         """When (in ms) the peer is to be asked for a lesson, if it has not asked for one."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Optional
+from collections.abc import Iterator
 
 import attrs
 
 from peerproto.service.sticktable import StickTable
-from peerproto.tables.changes import Cause
+from peerproto.tables.changes import ChangedKeys
 from peerproto.tables.entry import Entry
 from peerproto.wire import keys
 
 
 @attrs.frozen
-class Batch:
+class Batch(ChangedKeys[StickTable]):
     """Changes to one table, told after the table is consistent.
 
     A key may come more than once when it changed more than once. Batches come in the
@@ -23,24 +22,9 @@ class Batch:
     has what the table has.
 
     What a table had that is gone was cleared, too, and is told in slices. Another table of
-    its name may have entries by then: a mirror goes by the table, not by its name.
+    its name may have entries by then: a mirror goes by the table, which is the one object for
+    it, and not by its name. `StickTable.shared` says whether it is gone meanwhile.
     """
-
-    table: StickTable
-    """The one object for it; `StickTable.shared` says whether it is gone meanwhile."""
-    cause: Cause
-    raw_keys: Sequence[bytes] = attrs.field(repr=False)
-    """The keys as on the wire."""
-    now: int
-    """When it happened, in ms of the service's clock."""
-    origin: Optional[str] = None
-    """Name of the peer, for what was learnt."""
-    all_new: bool = False
-    """Whether none of the keys had an entry before, and no key is there twice; it may be so
-    though it is not said."""
-
-    def __len__(self) -> int:
-        return len(self.raw_keys)
 
     def keys(self) -> Iterator[keys.Key]:
         """The keys in their Python form."""

@@ -54,10 +54,6 @@ class Filter:
             raise LocalProtocolError("filter", f"data.{self.name}", "a data type that is a number")
         return cell
 
-    def means_key(self, raw_key: bytes, layout: Layout) -> bool:
-        """True: this says nothing of keys."""
-        return True
-
     def __call__(self, entry: Entry) -> bool:
         """Whether it holds for an entry.
 
@@ -73,8 +69,8 @@ class Prefix:
 
     text: str
 
-    def check(self, layout: Layout) -> None:
-        """Check that a table with this layout can be asked for it.
+    def for_keys(self, layout: Layout) -> Callable[[bytes], bool]:
+        """What tells of a raw key whether it holds, in a table with this layout.
 
         :raises LocalProtocolError: its keys are no strings.
         """
@@ -82,14 +78,8 @@ class Prefix:
             raise LocalProtocolError(
                 "prefix of keys", self.text, f"none: keys of type {layout.key_type.word} have none"
             )
-
-    def means_key(self, raw_key: bytes, layout: Layout) -> bool:
-        """Whether it holds for an entry of this key."""
-        return raw_key.startswith(self.text.encode("utf-8", "surrogateescape"))
-
-    def __call__(self, entry: Entry) -> bool:
-        """Whether it holds for an entry."""
-        return self.means_key(entry.raw_key, entry.layout)
+        first = self.text.encode("utf-8", "surrogateescape")
+        return lambda raw_key: raw_key.startswith(first)
 
 
 Addresses = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -115,8 +105,8 @@ class Network:
 
     network: Addresses = attrs.field(converter=_network)
 
-    def check(self, layout: Layout) -> None:
-        """Check that a table with this layout can be asked for it.
+    def for_keys(self, layout: Layout) -> Callable[[bytes], bool]:
+        """What tells of a raw key whether it holds, in a table with this layout.
 
         :raises LocalProtocolError: its keys are no addresses, or shorter ones.
         """
@@ -128,19 +118,12 @@ class Network:
                 str(self.network),
                 f"a table of type {words}: this one is of type {layout.key_type.word}",
             )
-
-    def means_key(self, raw_key: bytes, layout: Layout) -> bool:
-        """Whether it holds for an entry of this key."""
-        network = self.network
-        first, length = network.network_address.packed, network.prefixlen
-        if len(raw_key) > len(first):
+        first, length = self.network.network_address.packed, self.network.prefixlen
+        if layout.key_length > len(first):
             first, length = bytes(10) + b"\xff\xff" + first, length + _MAPPED
-        rest = 8 * len(raw_key) - length
-        return int.from_bytes(raw_key, "big") >> rest == int.from_bytes(first, "big") >> rest
-
-    def __call__(self, entry: Entry) -> bool:
-        """Whether it holds for an entry."""
-        return self.means_key(entry.raw_key, entry.layout)
+        rest = 8 * layout.key_length - length
+        own = int.from_bytes(first, "big") >> rest
+        return lambda raw_key: int.from_bytes(raw_key, "big") >> rest == own
 
 
 Condition = Union[Filter, Prefix, Network]

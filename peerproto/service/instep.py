@@ -50,7 +50,7 @@ class InStep:
         session = peer.session
         if session is not None and not session.taught:
             # A peer that begins empty asks for a lesson: until then it only seems to be in step.
-            wait = session.since + ASK_TIMEOUT - milliseconds(self._clock)
+            wait = (session.peer.established_at or 0) + ASK_TIMEOUT - milliseconds(self._clock)
             if wait > 0:
                 self._look_later(wait)
                 return

@@ -13,7 +13,7 @@ from typing import Final, Optional, TypeVar
 
 import attrs
 
-from peerproto.service.filters import Condition
+from peerproto.service.filters import Condition, Filter
 from peerproto.tables.entry import Entry
 from peerproto.tables.partitions import EPOCH
 from peerproto.tables.store import TableStore
@@ -95,9 +95,16 @@ class Query:
         """
         self._here = here
         self._now = now
-        self._conditions = conditions
+        layout = here().layout
+        self._filters: list[Filter] = []
+        self._for_keys: list[Callable[[bytes], bool]] = []
+        """What is asked of keys: before their entries are decoded."""
         for condition in conditions:
-            condition.check(here().layout)
+            if isinstance(condition, Filter):
+                condition.check(layout)
+                self._filters.append(condition)
+            else:
+                self._for_keys.append(condition.for_keys(layout))
 
     def walk(self, after: Optional[Cursor] = None) -> Iterator[tuple[Cursor, Optional[Entry]]]:
         """All entries, each behind its cursor, and ``None`` for each that is not meant.
@@ -171,11 +178,10 @@ class Query:
 
     def _entry(self, raw_key: bytes) -> Optional[Entry]:
         store = self._here()
-        for condition in self._conditions:
-            if not condition.means_key(raw_key, store.layout):
-                return None
+        if not all(means(raw_key) for means in self._for_keys):
+            return None
         entry = store.get(raw_key, self._now())
-        if entry is None or not all(condition(entry) for condition in self._conditions):
+        if entry is None or not all(holds(entry) for holds in self._filters):
             return None
         return entry
 

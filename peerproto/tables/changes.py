@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Optional, Protocol
+from typing import Generic, Optional, Protocol, TypeVar
 
 import attrs
 
@@ -32,16 +32,17 @@ class Cause(enum.Enum):
     """They were removed here."""
 
 
+Table = TypeVar("Table", bound=Changing)
+
+
 @attrs.frozen
-class Changes:
-    """Changes to one table for one cause, after which the table is consistent.
+class ChangedKeys(Generic[Table]):
+    """Keys of one table that changed for one cause."""
 
-    A key may come more than once when it changed more than once.
-    """
-
-    table: Changing
+    table: Table
     cause: Cause
     raw_keys: Sequence[bytes] = attrs.field(repr=False)
+    """The keys as on the wire."""
     now: int
     """When it happened, in ms of the service's clock."""
     origin: Optional[str] = None
@@ -52,3 +53,11 @@ class Changes:
 
     def __len__(self) -> int:
         return len(self.raw_keys)
+
+
+@attrs.frozen
+class Changes(ChangedKeys[Changing]):
+    """Changes to one table for one cause, after which the table is consistent.
+
+    A key may come more than once when it changed more than once.
+    """
