@@ -276,7 +276,7 @@ class Node:
             return
         table.log.mark(now)
         for key, columns in changes.items():
-            number = table.log.repeat(key, columns) if table.stored(key) is not None else None
+            number = table.log.repeat(key, columns) if table.tells_of(key) else None
             if number is None:
                 continue
             for peer in spared:

@@ -15,6 +15,11 @@ we know that since it has not acked ours. The protocol has no order for the two.
 - A change of ours can come to one peer after that of another one that had read it. So if it
   is acked when we have that other change already, the peer is sent what we have by then.
 - In a lesson ours stays, and is sent again at its end: a lesson has values of any age.
+
+Of an entry that was forgotten here, all columns count as changed, to nothing. As long as its
+tombstone stands, no lesson brings it back, whoever gives it: the teacher may have the entry from
+a peer that has not heard of it. What a peer sends outside of a lesson after it has acked that,
+makes the entry anew.
 """
 
 from __future__ import annotations
@@ -97,14 +102,20 @@ class Precedence:
         yields = self.is_peerproto and not self.learning and lesser
         table, keys = shared.table, reception.keys
         ours = self._ours(shared, keys, yields, now)
+        forgotten = table.tombstones.standing(keys, now)
         if self.learning:
+            ours.update(dict.fromkeys(forgotten, table.layout.bits))
             _add(self._kept, table, ours)
             newer, stays = self._newer_here(table, keys, ours)
+            newer.update(forgotten)
             return Verdict(ours, stays, newer)
         if not ours:
             return _ALL
         if not yields:
-            return Verdict(ours, ours)
+            gone = {key: ours[key] for key in forgotten if key in ours}
+            if gone:
+                self.left_aside(table, gone)
+            return Verdict(ours, ours, gone)
         sent = reception.layout.bits
         lost = {key: columns & sent for key, columns in ours.items() if columns & sent}
         ours = {key: ours[key] for key in ours.keys() - lost.keys()}
@@ -174,12 +185,12 @@ class Precedence:
         return {
             key: columns
             for key, columns in changes.items()
-            if table.has(key, now) and not shared.spares(key)
+            if (table.has(key, now) or table.forgotten(key, now)) and not shared.spares(key)
         }
 
     def _newer_here(
         self, table: TableStore, keys: list[bytes], ours: Mapping[bytes, int]
-    ) -> tuple[Collection[bytes], Mapping[bytes, int]]:
+    ) -> tuple[set[bytes], Mapping[bytes, int]]:
         """What a lesson has older values for: the keys that it is not to bring at all, and
         the columns of others that stay."""
         meanwhile, every = self._meanwhile, table.layout.bits

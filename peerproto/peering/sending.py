@@ -157,7 +157,7 @@ class Sender:
         if not is_shared(request.table):
             return
         yield self.announce(local_id, request.table.declaration)
-        for chunk in request.chunks(self._dictionary, lambda: self.now):
+        for chunk in request.answer(self._dictionary, lambda: self.now):
             if not is_shared(request.table):
                 break
             self.taught += chunk.count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Optional
 
 import attrs
@@ -45,6 +45,13 @@ def table_commands(service: StickTableService) -> list[Command]:
             commands.clear,
             changes=True,
         ),
+        Command(
+            ("forget", "table"),
+            f"<table> {_FILTERS}",
+            "remove entries here, and zero them on all peers, also on those that come later",
+            commands.forget,
+            changes=True,
+        ),
     ]
 
 
@@ -72,9 +79,9 @@ class _Selection:
     def _means(self, entry: Optional[Entry]) -> bool:
         return entry is not None and all(one(entry) for one in self.filters)
 
-    def remove(self, raw_keys: list[bytes]) -> None:
-        """Remove those of the entries that are still meant: they may have changed meanwhile."""
-        self.table.remove_raw([key for key in raw_keys if self._means(self.table.get_raw(key))])
+    def still_meant(self, raw_keys: list[bytes]) -> list[bytes]:
+        """The ones of these keys whose entries are meant: they may have changed meanwhile."""
+        return [key for key in raw_keys if self._means(self.table.get_raw(key))]
 
 
 class _TableCommands:
@@ -120,15 +127,26 @@ class _TableCommands:
         if selection.everything:
             selection.table.clear()
             return
+        yield from self._do_away(selection, selection.table.remove_raw)
+
+    def forget(self, arguments: list[str]) -> Answer:
+        selection = self._selection(arguments)
+        if selection.raw_key is not None and not selection.filters:
+            # Peers may have an entry that is not here yet.
+            selection.table.forget_raw([selection.raw_key])
+            return
+        yield from self._do_away(selection, selection.table.forget_raw)
+
+    def _do_away(self, selection: _Selection, how: Callable[[list[bytes]], object]) -> Answer:
         doomed: list[bytes] = []
         for entry in selection:
             if entry is not None:
                 doomed.append(entry.raw_key)
             if len(doomed) >= _CLEARED_AT_ONCE:
-                selection.remove(doomed)
+                how(selection.still_meant(doomed))
                 doomed = []
             yield ""
-        selection.remove(doomed)
+        how(selection.still_meant(doomed))
 
     def _table(self, arguments: list[str]) -> StickTable:
         if not arguments:

@@ -26,7 +26,7 @@ _FOLDED: Final = 1 << 14
 """Keys that are kept as they were told before those that changed twice are found among them;
 without end where no key can be one that is held already. A ms of work."""
 
-_REMOVED: Final = (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED)
+_REMOVED: Final = (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED, Cause.FORGOTTEN)
 
 
 class FeedOverrun(LocalProtocolError):

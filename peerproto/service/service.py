@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SENT = (Cause.SET, Cause.FORGOTTEN)
+"""What peers are to hear of."""
+
 
 class StickTableService(Service):
     """A peer in a mesh of HAProxies: listens, calls, holds the tables.
@@ -477,7 +480,7 @@ class StickTableService(Service):
 
     def changed(self, batches: list[Changes]) -> None:
         """Tell observers of changes, and let sessions send what was changed here."""
-        if any(batch.cause is Cause.SET for batch in batches):
+        if any(batch.cause in _SENT for batch in batches):
             self.mesh.flush_soon()
         self.dispatcher.announce(batches)
 

@@ -164,6 +164,8 @@ class TableStatus:
     """Entries removed so far to make room for others."""
     refused: int
     """Entries that a full ``nopurge`` table did not take so far."""
+    tombstones: int
+    """Entries that were forgotten here and of which peers are still told."""
 
     @property
     def adopted_from(self) -> Optional[str]:
@@ -180,6 +182,7 @@ class TableStatus:
             table.log.head & ID_MASK,
             table.trashed,
             table.refused,
+            len(table.tombstones),
         )
 
 

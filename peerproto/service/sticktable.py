@@ -287,6 +287,28 @@ class StickTable:
             raise TableFull(f"table {self.name}", f"{many}, with {len(self)} in it", "room")
         return after
 
+    def forget(self, key: Key) -> bool:
+        """Remove an entry here, and make peers forget it: whether it was here.
+
+        Peers get zeros for all its values, which HAProxy's rules see at once, and a life of
+        1 ms; but HAProxy drops an entry no earlier than it was to end before, so ``in_table``
+        stays true until then. A peer that speaks 2.0 gets the zeros alone; ``conn_cur``
+        is not changed there. As long as the entry would have lived, peers that were away are told
+        when they come, and no lesson brings it back; what a peer counts after it was told
+        makes it anew.
+
+        :raises LocalProtocolError: as `get` does.
+        """
+        return bool(self.forget_raw([self._raw(key)]))
+
+    def forget_raw(self, raw_keys: Iterable[bytes]) -> int:
+        """`forget` for raw keys: how many of the entries were here."""
+        table, now = self._here(), self._now()
+        raw_keys = list(raw_keys)
+        count = sum([table.forget(raw_key, now) for raw_key in raw_keys])
+        self._service.changed([Changes(table, Cause.FORGOTTEN, raw_keys, now)])
+        return count
+
     def remove(self, key: Key) -> bool:
         """Remove an entry, here only, as in HAProxy: whether it was there."""
         return bool(self.remove_raw([self._raw(key)]))

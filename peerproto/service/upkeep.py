@@ -18,7 +18,8 @@ from twisted.logger import Logger
 from peerproto.connections.clock import milliseconds
 from peerproto.peering.node import Node
 from peerproto.tables.changes import Cause, Changes
-from peerproto.tables.store import SLICE, TableStore
+from peerproto.tables.rowstore import SLICE
+from peerproto.tables.store import TableStore
 from peerproto.tables.unused import forget_unused_texts
 from peerproto.wire.sizes import LONGEST_UPDATE
 from peerproto.wire.texts import TEXTS

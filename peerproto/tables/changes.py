@@ -29,7 +29,9 @@ class Cause(enum.Enum):
     TRASHED = "trashed"
     """They made room in a full table."""
     CLEARED = "cleared"
-    """They were removed here."""
+    """They were removed here alone."""
+    FORGOTTEN = "forgotten"
+    """They were removed here, and peers are told to zero theirs."""
 
 
 Table = TypeVar("Table", bound=Changing)

@@ -1,53 +1,37 @@
-"""A stick table: raw records by raw key, decoded when they are read.
-
-What is stored for a key is one ``bytes``: when it came and how long it lives
-(`peerproto.tables.row`), then the record (`peerproto.wire.codec`). That is quick to store and
-small, and the garbage collector does not look into it.
-"""
+"""A stick table: its rows, and the changes that were made here, which peers are to hear of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, ClassVar, Final, Optional
-from weakref import WeakSet
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Optional
 
 from peerproto.tables import row as head
 from peerproto.tables.change import changed
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.entry import Entry
-from peerproto.tables.expiry import NEVER, EarlierSlots, ExpirySlots
+from peerproto.tables.expiry import NEVER
 from peerproto.tables.log import ChangeLog
-from peerproto.tables.partitions import Partitions
-from peerproto.tables.redeclaration import Generations
-from peerproto.tables.room import Quota, make_room
+from peerproto.tables.room import Quota
 from peerproto.tables.row import UNENDING
+from peerproto.tables.rowstore import SLICE, RowStore
+from peerproto.tables.tombstones import Tombstones
 from peerproto.wire.codec import Values
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.layout import Layout
 from peerproto.wire.sizes import LONGEST_UPDATE, longest_update
-
-SLICE: Final = 2048
-"""Entries that are expired or discarded at once: a few ms."""
 
 How = Callable[[Declaration, Values, Mapping[str, Any]], tuple[Values, int]]
 """What makes a change: the values after it, and the columns that it is of, as bits."""
 
-_SPARE: Final = 2048
-"""So many places of removed keys wait for their expiry before anything is done about them,
-and as many again as there are entries."""
+ZEROED_LIFE: Final = 1
+"""Life in ms that peers are to give an entry that was forgotten: 0 would be endless for some."""
 
 
 class TableFull(LocalProtocolError):
     """The table is full, and declared with ``nopurge``."""
 
 
-class TableStore:
-    """The entries of one table, and the log of what was changed here."""
-
-    all: ClassVar[WeakSet[TableStore]] = WeakSet()
-    """Those of this process: all of them may refer to the same texts."""
+class TableStore(RowStore):
+    """The entries of one table, the log of what was changed here, and what was forgotten."""
 
     def __init__(
         self,
@@ -55,203 +39,11 @@ class TableStore:
         log: Optional[ChangeLog] = None,
         quota: Optional[Quota] = None,
     ) -> None:
-        self.all.add(self)
-        self.declaration = declaration
-        self.quota = Quota(NEVER) if quota is None else quota
-        self.quota.tables.add(self)
+        super().__init__(declaration, quota)
         self.log = ChangeLog() if log is None else log
-        self.used = 0
-        """Number of entries, those included that are due to be removed."""
-        self.trashed = 0
-        """Entries removed so far to make room for others."""
-        self.refused = 0
-        """Entries that a full ``nopurge`` table did not take so far."""
-        self._parts = Partitions(declaration.layout.fixed_key_length)
-        self.record_at = head.record_at(declaration.layout)
-        """Where the record begins in what is stored."""
-        self._expiry = ExpirySlots(declaration.expire)
-        self._wait_elsewhere = False
-        """Whether keys in the present slots may wait for another end than that of their life."""
-        self._earlier_expiry: Optional[EarlierSlots] = None
-        """Keys that wait as an earlier declaration had it, or with places of keys that were
-        removed among them, until `convert` has moved them."""
-        self.generations = Generations(declaration)
-        """How entries are stored, under this declaration and earlier ones."""
-        self._lap: Optional[Iterator[tuple[bytes, bytes]]] = None
-        """What `convert` has still to look at."""
-        self._clearing = self._parts.clearing
-        self.revision = 0
-        """Another one whenever an entry is stored or removed."""
+        self.tombstones = Tombstones()
 
-    @property
-    def name(self) -> str:
-        """The name under which peers share the table."""
-        return self.declaration.name
-
-    @property
-    def layout(self) -> Layout:
-        """The type and length of its keys, and its columns."""
-        return self.declaration.layout
-
-    # -- reading ---------------------------------------------------------
-
-    def stored(self, key: bytes) -> Optional[bytes]:
-        """What is stored for a raw key, head and record, expired or not."""
-        stored = self._parts.of(key).get(key)
-        return None if stored is None else self.generations.convert(stored)
-
-    def unconverted(self, key: bytes) -> Optional[bytes]:
-        """The same as it was stored, of any of the `generations`."""
-        return self._parts.of(key).get(key)
-
-    def has(self, key: bytes, now: int) -> bool:
-        """Whether there is an entry of a raw key that has not expired: nothing is decoded."""
-        deadline = self._deadline(key)
-        return deadline is not None and deadline > now
-
-    def get(self, key: bytes, now: int) -> Optional[Entry]:
-        """The entry of a raw key, unless it has expired."""
-        stored = self.stored(key)
-        return None if stored is None else self.entry(key, stored, now)
-
-    def entry(self, key: bytes, stored: bytes, now: int) -> Optional[Entry]:
-        """Decode what is stored; ``None`` if it has expired."""
-        came, deadline = self.lifetime(stored)
-        if deadline <= now:
-            return None
-        expires_in = None if deadline == NEVER else deadline - now
-        values = self.layout.codec.decode(stored, self.record_at, now - came)
-        return Entry(self.layout, key, values, expires_in, self.declaration.brates_factor)
-
-    def lifetime(self, stored: bytes) -> tuple[int, int]:
-        """When an entry came, and its deadline (or `NEVER`), both in ms."""
-        came, life = head.unpack(stored)
-        came &= head.TIME
-        expire = self.declaration.expire
-        if not expire:
-            return came, NEVER
-        generations = self.generations
-        if generations.mixed and not generations.form(stored[0]).lives:
-            return came, came + expire
-        return came, came + min(life, expire)
-
-    def scan(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys with what is stored for them: see `Partitions.walk`."""
-        convert = self.generations.convert
-        return ((key, convert(stored)) for key, stored in self._parts.items())
-
-    def parts(self) -> Iterator[dict[bytes, bytes]]:
-        """What is stored, in parts that may each be gone through at once."""
-        return (part for part in self._parts.dicts if part)
-
-    @property
-    def partitions(self) -> Partitions:
-        """The rows themselves, of any of the `generations`: to be read, and not to be changed."""
-        return self._parts
-
-    @property
-    def origin(self) -> int:
-        """What times in what is stored have more than the time in ms."""
-        return self.generations.origin
-
-    def stamp(self, now: int) -> bytes:
-        """What is stored begins with this if it came now."""
-        return head.stamp(self.generations.origin + now)
-
-    # -- changing --------------------------------------------------------
-
-    def store(
-        self,
-        updates: Iterable[tuple[bytes, int, bytes]],
-        now: int,
-        cause: Cause = Cause.LEARNT,
-    ) -> list[Changes]:
-        """Store records: raw key, life in ms (or `UNENDING`), record. See `put`."""
-        keys, values, shortest = [], [], UNENDING
-        fixed = self.layout.fixed_key_length
-        for key, life, record in updates:
-            keys.append(key)
-            values.append(head.pack(self.origin + now, life) + (key + record if fixed else record))
-            shortest = min(shortest, life)
-        return self.put(keys, values, shortest, now, cause)
-
-    def put(
-        self,
-        keys: list[bytes],
-        values: list[bytes],
-        shortest: int,
-        now: int,
-        cause: Cause = Cause.LEARNT,
-        origin: Optional[str] = None,
-    ) -> list[Changes]:
-        """Store values as `peerproto.tables.row` has them; ``shortest`` of their lives in ms.
-
-        This notes no local changes. Returns what happened, in that order: which keys were
-        taken, for this ``cause``, and which entries made room for them. New ones that
-        find no room in a table that is full are refused.
-        """
-        self.revision += 1
-        if len(keys) > self._room:
-            return self._put_each(keys, values, shortest, now, cause, origin)
-        new, count = self._parts.put(keys, values)
-        self.used += count
-        self.quota.used += count
-        self._wait_for_expiry(new, now, shortest)
-        # Of what was cleared, nobody may have been told yet.
-        all_new = count == len(keys) and not self.discarding
-        return [Changes(self, cause, keys, now, origin, all_new)]
-
-    def _put_each(
-        self,
-        keys: list[bytes],
-        values: list[bytes],
-        shortest: int,
-        now: int,
-        cause: Cause,
-        origin: Optional[str],
-    ) -> list[Changes]:
-        """The same where not all may fit in."""
-        batches: list[Changes] = []
-        taken: list[bytes] = []
-        new: list[bytes] = []
-        self._parts.replaced(keys)
-        room = self._room
-        wanted = self._new_among(keys)
-        is_full = False
-        for key, value in zip(keys, values):
-            part = self._parts.of(key)
-            if key not in part:
-                if room <= 0 and not is_full:
-                    self._wait_for_expiry(new, now, shortest)
-                    batches += self._batch(cause, taken, now, origin)
-                    taken, new = [], []
-                    room, trashed = make_room(self, max(1, wanted), now)
-                    batches += trashed
-                    # What can give up nothing now can give up nothing for the rest either.
-                    is_full = room <= 0
-                if is_full:
-                    self.refused += 1
-                    continue
-                wanted -= 1
-                room -= 1
-                self.used += 1
-                self.quota.used += 1
-                new.append(key)
-            part[key] = value
-            taken.append(key)
-        self._wait_for_expiry(new, now, shortest)
-        return batches + self._batch(cause, taken, now, origin)
-
-    def _new_among(self, keys: list[bytes]) -> int:
-        """How many of them have no entry yet."""
-        part_of = self._parts.of
-        return len({key for key in keys if key not in part_of(key)})
-
-    def _batch(
-        self, cause: Cause, keys: list[bytes], now: int, origin: Optional[str] = None
-    ) -> list[Changes]:
-        """One batch, or none without keys."""
-        return [Changes(self, cause, keys, now, origin)] if keys else []
+    # -- changes here ----------------------------------------------------
 
     def set(self, key: bytes, values: Mapping[str, Any], now: int) -> list[Changes]:
         """Create or change an entry here: see `change`.
@@ -327,222 +119,84 @@ class TableStore:
         the change."""
         self.log.mark(now)
         for key, columns in changes.items():
-            if self.stored(key) is not None:
+            if self.tells_of(key):
                 self.log.record(key, columns)
+
+    def forget(self, key: bytes, now: int) -> bool:
+        """Remove an entry here, and have peers zero theirs: whether it was there.
+
+        Until it would have expired, or for the table's ``expire`` if there was none, a tombstone
+        stands for it: peers that were away hear of it, too.
+        """
+        deadline = self._deadline(key)
+        was_there = deadline is not None and deadline > now
+        if deadline is None or not was_there:
+            expire = self.declaration.expire
+            deadline = now + expire if expire else NEVER
+        super().remove(key)
+        self.revision += 1
+        for fallen in self.tombstones.put(key, deadline):
+            self.log.forget(fallen)
+        self.log.mark(now)
+        self.log.record(key, self.layout.bits)
+        return was_there
+
+    def forgotten(self, key: bytes, now: int) -> bool:
+        """Whether a tombstone stands for a key at ``now`` (ms)."""
+        return self.tombstones.stands(key, now)
+
+    def zeroed(self, key: bytes, now: int) -> Optional[bytes]:
+        """What peers are to store for an entry that was forgotten; ``None`` if it was not."""
+        if not self.tombstones.stands(key, now):
+            return None
+        codec = self.layout.codec
+        begin = head.pack(self.origin + now, ZEROED_LIFE)
+        key_again = key if self.layout.fixed_key_length else b""
+        return begin + key_again + codec.encode(codec.blank())
+
+    def tells_of(self, key: bytes) -> bool:
+        """Whether there is something to say of a key: it has an entry, or was forgotten."""
+        return self.unconverted(key) is not None or key in self.tombstones
+
+    # -- what becomes of rows --------------------------------------------
+
+    def put(
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        shortest: int,
+        now: int,
+        cause: Cause = Cause.LEARNT,
+        origin: Optional[str] = None,
+    ) -> list[Changes]:
+        """See `RowStore.put`: what is stored is forgotten no longer."""
+        batches = super().put(keys, values, shortest, now, cause, origin)
+        if len(self.tombstones):
+            for batch in batches:
+                if batch.cause is cause:
+                    self.tombstones.take(batch.raw_keys)
+        return batches
 
     def remove(self, key: bytes) -> bool:
         """Remove an entry, here only: whether it was there."""
-        if self._parts.pop(key) is None:
-            return False
-        self.revision += 1
-        self.used -= 1
-        self.quota.used -= 1
-        self.log.forget(key)
-        return True
+        removed = super().remove(key)
+        if removed:
+            self.log.forget(key)
+        return removed
 
     def clear(self) -> int:
-        """Remove all entries, here only: how many there were.
-
-        Their memory is given back by `discard`.
-        """
-        self.revision += 1
-        self._clearing.add(self._parts.take_all())
-        self._clearing.add_pieces(self._expiry.take_all())
+        """See `RowStore.clear`: nothing is forgotten any more, and there are no changes."""
+        self.tombstones.clear()
         self._clearing.add_pieces(self.log.clear())
-        if self._earlier_expiry is not None:
-            self._clearing.add_pieces(self._earlier_expiry.take_all())
-            self._earlier_expiry = None
-            self._slot_anew()
-        self.quota.used -= self.used
-        cleared, self.used = self.used, 0
-        return cleared
-
-    def drop(self) -> None:
-        """Remove all entries for good: the table is no other's neighbour any more.
-
-        What somebody stores in it all the same takes no room from the others.
-        """
-        self.clear()
-        self.quota.tables.discard(self)
-        self.quota = Quota(NEVER)
-
-    @property
-    def discarding(self) -> bool:
-        """Whether `discard` has something left to do."""
-        return bool(self._clearing)
-
-    def discard(self, limit: int = SLICE) -> list[bytes]:
-        """Give back the memory of about ``limit`` cleared entries: which keys went.
-
-        A key that was stored again since is left out. The memory of what lessons have
-        read ahead is given back, too.
-        """
-        return self._clearing.discard(limit)
-
-    def redeclare(self, declaration: Declaration) -> bool:
-        """Take a new declaration of the same key: entries keep what both store.
-
-        Returns whether it was taken: it is not when entries are stored under as many
-        declarations as can be told from each other. Call `convert` then, while
-        `converting`, and ask again.
-        """
-        if not self.generations.begin(declaration, empty=not self.used):
-            return False
-        self.declaration = declaration
-        self._slot_anew()
-        return True
-
-    @property
-    def converting(self) -> bool:
-        """Whether `convert` has something left to do."""
-        return (
-            self._lap is not None
-            or self.generations.wants_lap
-            or self._earlier_expiry is not None
-            or self._too_many_places
-        )
-
-    def convert(self, limit: int = SLICE // 2) -> None:
-        """Look at about ``limit`` entries that were stored under earlier declarations.
-
-        Those with values that the present one does not store are rewritten without them,
-        and all wait for the end of their life as it is now. Keys that were removed wait
-        no longer.
-        """
-        if self._earlier_expiry is not None or self._too_many_places:
-            self._move(limit)
-            return
-        generations = self.generations
-        if self._lap is None:
-            generations.begin_lap()
-            self._lap = self._parts.items()
-        looked_at = 0
-        others: list[bytes] = []
-        for key, stored in islice(self._lap, limit):
-            looked_at += 1
-            rewritten = generations.rewritten(stored)
-            if rewritten is not None:
-                self._parts.of(key)[key] = rewritten
-                others.append(key)
-        self._parts.replaced(others)
-        if looked_at < limit:
-            generations.end_lap()
-            self._lap = None
-
-    def _slot_anew(self) -> None:
-        """Let keys wait in slots that are right for the present expiry."""
-        other = self._expiry.expire != self.declaration.expire
-        if self._earlier_expiry is not None:
-            # Until the earlier slots are empty, keys wait in the present ones for other ends.
-            self._wait_elsewhere |= other
-        elif other or self._wait_elsewhere:
-            self._wait_elsewhere = False
-            self._empty_slots()
-
-    def _empty_slots(self) -> None:
-        """Have all keys that wait moved to other slots."""
-        if self._expiry:
-            self._earlier_expiry = EarlierSlots(self._expiry)
-        self._expiry = ExpirySlots(self.declaration.expire)
-
-    def _move(self, limit: int) -> None:
-        """Move keys from about ``limit`` places of the earlier slots, or else of the present
-        ones, to new slots."""
-        if self._earlier_expiry is None:
-            self._empty_slots()
-        earlier = self._earlier_expiry
-        if earlier is None:
-            return
-        self._expiry.add_each(
-            [
-                (deadline, key)
-                for key in earlier.take(limit)
-                if (deadline := self._deadline(key)) is not None
-            ]
-        )
-        if not earlier:
-            self._earlier_expiry = None
-            self._slot_anew()
-
-    # -- expiry ----------------------------------------------------------
+        return super().clear()
 
     def next_due(self) -> Optional[int]:
         """When (in ms) `expire` has something to look at; ``None`` for never."""
-        return self._expiry.next_due()
+        due = [one for one in (super().next_due(), self.tombstones.next_due()) if one is not None]
+        return min(due, default=None)
 
     def expire(self, now: int, limit: int = SLICE) -> list[bytes]:
-        """Remove entries whose time has come: their keys.
-
-        Looks at about ``limit`` entries, so call it again while `next_due` is
-        in the past.
-        """
-        expired = self._expiry.due(now, limit, self._deadline)
-        for key in expired:
-            self.remove(key)
-        return expired
-
-    def trash(self, wanted: int) -> list[bytes]:
-        """Remove ``wanted`` entries, about those that expire first: their keys."""
-        trashed: list[bytes] = []
-        if self._earlier_expiry is not None:
-            trashed = self._earlier_expiry.slots.first(wanted, self._earlier_deadline)
-        if len(trashed) < wanted:
-            more = self._expiry.first(wanted - len(trashed), self._deadline)
-            trashed = list(dict.fromkeys(trashed + more))
-        for key in trashed:
-            self.remove(key)
-        if len(trashed) < wanted:
-            # Nobody knows when the others expire without looking at more than there is time for.
-            others = [key for key, _ in islice(self._parts.items(), wanted - len(trashed))]
-            for key in others:
-                self.remove(key)
-            trashed += others
-        self.trashed += len(trashed)
-        return trashed
-
-    @property
-    def places(self) -> int:
-        """How many places of keys wait for their expiry, those of removed keys included."""
-        earlier = self._earlier_expiry
-        return len(self._expiry) + (0 if earlier is None else len(earlier.slots))
-
-    @property
-    def _too_many_places(self) -> bool:
-        return self.places > 2 * self.used + _SPARE
-
-    @property
-    def excess(self) -> int:
-        """How many entries are to go since the table's size was made smaller."""
-        size = self.declaration.size
-        return 0 if size is None or self.declaration.nopurge else max(0, self.used - size)
-
-    def _deadline(self, key: bytes) -> Optional[int]:
-        stored = self.unconverted(key)
-        return None if stored is None else self.lifetime(stored)[1]
-
-    def _earlier_deadline(self, key: bytes) -> Optional[int]:
-        """The deadline of an entry as its slot was chosen by, or as of its last refresh."""
-        stored = self.unconverted(key)
-        if stored is None or self._earlier_expiry is None:
-            return None
-        came, life = head.unpack(stored)
-        expire = self._earlier_expiry.slots.expire
-        deadline: int = (came & head.TIME) + min(life, expire) if expire else NEVER
-        return deadline
-
-    def _wait_for_expiry(self, new: Sequence[bytes], now: int, shortest: int) -> None:
-        if new:
-            if self._clearing:
-                self._clearing.stored(new)
-            expire = self.declaration.expire
-            self._expiry.add(new, now + min(shortest, expire) if expire else NEVER)
-            if self._too_many_places:
-                # For each place that comes another one goes, whether there is upkeep or not.
-                self._move(2 * len(new))
-
-    @property
-    def _room(self) -> int:
-        """How many more entries fit in."""
-        left = self.quota.left
-        size = self.declaration.size
-        return left if size is None else min(left, size - self.used)
+        """See `RowStore.expire`: tombstones fall, too, of which nobody needs to be told."""
+        for key in self.tombstones.due(now, limit):
+            self.log.forget(key)
+        return super().expire(now, limit)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from peerproto.tables.store import TableStore
+from peerproto.tables.rowstore import RowStore
 from peerproto.wire.texts import TEXTS
 
 
 def forget_unused_texts() -> Iterator[None]:
     """Look at all tables, a step at a time, and then forget."""
-    return TEXTS.forget_unused(_records(list(TableStore.all)))
+    return TEXTS.forget_unused(_records(list(RowStore.all)))
 
 
-def _records(tables: list[TableStore]) -> Iterator[Iterable[bytes]]:
+def _records(tables: list[RowStore]) -> Iterator[Iterable[bytes]]:
     for table in tables:
         for part in table.parts():
             yield part.values()

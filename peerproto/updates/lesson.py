@@ -50,18 +50,27 @@ _MOST_PIECES: Final = 64
 """Pieces of a sweep that are looked at for one chunk, so that a long time cannot go by with
 those of which nothing is to be written."""
 
+_ZEROS: Final = 512
+"""Tombstones that are told of at once: a few ms of work."""
+
 _MOST_KINDS: Final = 8
 """Sets of columns for which updates are written by what is generated: to prepare that takes ms."""
 
 
 @attrs.frozen
-class Chunk:
+class Updates:
     """Updates of a table; none if there are none yet."""
 
     stretches: list[tuple[Declaration, bytes]]
     """What some of them are to be announced as, and these."""
     count: int
     """How many they are."""
+
+
+@attrs.frozen
+class Chunk(Updates):
+    """Updates of which others get the same."""
+
     written: int
     """When, in ms."""
     after: OrderedSweep
@@ -257,11 +266,35 @@ class LessonRequest:
         if lesson is not None and lesson.after.extend():
             self._since = lesson.written
 
-    def chunks(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Chunk]:
-        """The answer: every entry of the table, as when it was asked or later.
+    def answer(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Updates]:
+        """Every entry of the table, as when it was asked or later; then what was forgotten.
 
         ``clock`` tells the time in ms.
         """
+        yield from self._chunks(dictionary, clock)
+        yield from self._zeros(dictionary, clock)
+
+    def _zeros(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Updates]:
+        """Zeros for entries that were forgotten: the pupil may have them from others."""
+        table = self.table
+        keys = iter(table.tombstones)
+        while some := list(islice(keys, _ZEROS)):
+            # The table may have been declared anew meanwhile.
+            writer = UpdateWriter(
+                table.declaration, dictionary, self._timed, clears=True, left_out=self._left_out
+            )
+            now = clock()
+            moment = table.origin + now
+            count = 0
+            for key in some:
+                stored = table.zeroed(key, now)
+                if stored is not None:
+                    count += writer.write_one(key, stored, moment, self._update_id)
+            if count:
+                yield Updates([(writer.declaration, writer.take())], count)
+
+    def _chunks(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Chunk]:
+        """The entries."""
         table = self.table
         if table.layout.codec.has_texts:
             alone = TableLesson(

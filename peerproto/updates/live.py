@@ -11,7 +11,8 @@ there is one wherever an update has others than the one before it.
 As with HAProxy, updates have no life, so that the peer's own ``expire`` holds. But a
 change that goes out late is not to live longer there than it would have lived: its
 update has the life that the peer's definition gives, less the age of the change. An
-entry that was stored with a life of its own is sent with what is left of that.
+entry that was stored with a life of its own is sent with what is left of that. Of an entry
+that was forgotten, all columns are sent as zeros, with a life of 1 ms.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class LiveBytes:
         selection: Optional[Selection] = None
         for number, changed, key in table.log.after(sent):
             sent = number
-            stored = table.stored(key)
+            stored = table.stored(key) or table.zeroed(key, now)
             if stored is None or (spared and spared.get(key) == number):
                 continue
             if stored[:KEY_AT] != head:

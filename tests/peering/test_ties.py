@@ -195,6 +195,23 @@ class OtherPeerTests(SessionTestCase):
         self.node.ended(self.session, "gone", 0)
         self.assertTrue(self.sent_to_other().endswith(update(2, key(1), b"\x01")))
 
+    def test_forgotten(self) -> None:
+        """What the peer changes before it was told that we have forgotten it does not bring it
+        back, and others are told once more; what it sends then does."""
+        self.counters.forget(key(1), 0)
+        zeros = self.sent_to_other()
+        self.pull()
+        self.crossing()
+        self.assertIsNone(self.counters.get(key(1), 0))
+        self.assertEqual(self.sent_to_other(), b"")
+        self.take(self.session, Ack(2, 2).encode())
+        again = self.sent_to_other()
+        self.assertEqual(again[-4:], bytes(4))
+        self.assertEqual(again[-8:], zeros[-8:])
+        self.take(self.session, update(2, key(1), b"\x01\x02\x03\x04"))
+        self.assertEqual(self.values(), [1, 2])
+        self.assertFalse(self.counters.forgotten(key(1), 0))
+
     def test_a_peerproto(self) -> None:
         """Another peerproto of a greater name takes ours, and sends it to others itself."""
         self.take(self.session, Mark.TIES.encode())

@@ -219,6 +219,21 @@ class TableCommandTests(RuntimeTestCase):
         self.assertEqual(self.keys("show table ids"), [])
         self.assertRegex(self.ask("help clear"), r"clear table .*here only")
 
+    def test_forget(self) -> None:
+        """By key, by filter, and all; what is gone is not here, and is told to peers."""
+        table = self.service.table("ids")
+        for number in range(10):
+            table.set(number, gpc0=number)
+        self.assertEqual(self.ask("forget table ids key 3"), "\n")
+        self.assertEqual((len(table), table.status().tombstones), (9, 1))
+        self.ask("forget table ids data.gpc0 ge 5")
+        self.assertEqual(self.keys("show table ids"), ["0", "1", "2", "4"])
+        self.ask("forget table ids key 4 data.gpc0 eq 5")
+        self.assertEqual((len(table), table.status().tombstones), (4, 6))
+        self.ask("forget table ids")
+        self.assertEqual((len(table), table.status().tombstones), (0, 10))
+        self.assertRegex(self.ask("help forget"), r"forget table .*all peers")
+
     def test_clear_by_value_in_steps(self) -> None:
         """However many entries have a value: they are removed as they are found."""
         table = self.service.table("rates")

@@ -11,7 +11,7 @@ from peerproto.service.service import StickTableService
 from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.store import SLICE
+from peerproto.tables.rowstore import SLICE
 from peerproto.testing import MemoryNetwork
 from peerproto.testing.network import MemoryClock
 from tests.service.mirrors import Mirrors, key

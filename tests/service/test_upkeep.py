@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from peerproto.service.upkeep import INTERVAL, Upkeep
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.store import SLICE, TableStore
+from peerproto.tables.rowstore import SLICE
+from peerproto.tables.store import TableStore
 from tests.support import make_node
 
 LINE = "type integer size 1m expire 10s store gpc0"

@@ -81,7 +81,9 @@ class _ByName(dict[Any, int]):
 
     @staticmethod
     def _name(log: ChangeLog) -> str:
-        return next(one.name for one in TableStore.all if one.log is log)
+        return next(
+            one.name for one in TableStore.all if isinstance(one, TableStore) and one.log is log
+        )
 
     def get(self, log: ChangeLog, default: Any = None) -> Any:
         return super().get(self._name(log), default)

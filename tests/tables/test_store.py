@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.tables import row as stored
-from peerproto.tables import store
+from peerproto.tables import rowstore
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.expiry import NEVER, ExpirySlots
@@ -343,7 +343,7 @@ class RoomTests(SynchronousTestCase):
             asked.append(wanted)
             return make_room(table, wanted, now)
 
-        self.patch(store, "make_room", counting)
+        self.patch(rowstore, "make_room", counting)
         table = table_of("type integer size 10 nopurge store gpc0")
         table.store([(key(number), 5000, b"\x01") for number in range(8010)], 0)
         self.assertEqual((asked, table.used, table.refused), ([8000], 10, 8000))
