@@ -7,6 +7,8 @@ from peerproto.peering.limits import Limits
 from peerproto.service.batch import Batch
 from peerproto.service.feed import Feed, FeedOverrun
 from peerproto.service.filters import Filter, Network, Prefix
+from peerproto.service.keeper import IKeeper
+from peerproto.service.nodetime import NodeTime
 from peerproto.service.observers import IObserver, Observer
 from peerproto.service.query import Cursor, Page, StaleCursor
 from peerproto.service.service import StickTableService
@@ -15,6 +17,7 @@ from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
+from peerproto.tables.record import Record
 from peerproto.tables.store import TableFull
 
 # The wire
@@ -41,6 +44,7 @@ __all__ = [
     "FeedOverrun",
     "Filter",
     "Frequency",
+    "IKeeper",
     "IObserver",
     "Key",
     "KeyType",
@@ -50,12 +54,14 @@ __all__ = [
     "MalformedMessage",
     "Network",
     "NodeStatus",
+    "NodeTime",
     "Observer",
     "OversizedMessage",
     "Page",
     "PeerError",
     "PeerStatus",
     "Prefix",
+    "Record",
     "RefusedHello",
     "RemoteProtocolError",
     "StaleCursor",

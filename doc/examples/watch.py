@@ -13,9 +13,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from peerproto import Cause, Feed, FeedOverrun, StickTableService
-
-GONE = (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED)
+from peerproto import Feed, FeedOverrun, StickTableService
 
 
 def report(feed: Feed, service: StickTableService) -> list[str]:
@@ -27,7 +25,7 @@ def report(feed: Feed, service: StickTableService) -> list[str]:
         return [f"very many changes: {len(table)} in {table.name}" for table in service.tables]
     lines = []
     for batch in batches:
-        if batch.cause in GONE:
+        if batch.cause.removes:
             lines += [f"{key!s} is gone: {batch.cause.value}" for key in batch.keys()]
         else:
             lines += [f"{entry.key!s}: {dict(entry)}" for entry in batch.entries()]

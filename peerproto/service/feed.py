@@ -26,8 +26,6 @@ _FOLDED: Final = 1 << 14
 """Keys that are kept as they were told before those that changed twice are found among them;
 without end where no key can be one that is held already. A ms of work."""
 
-_REMOVED: Final = (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED, Cause.FORGOTTEN)
-
 
 class FeedOverrun(LocalProtocolError):
     """More keys changed than a feed holds: what it held is dropped. Whoever reads it walks the
@@ -182,7 +180,7 @@ class Feed:
             return
         if self._tables is not None and batch.table.name not in self._tables:
             return
-        if batch.cause in _REMOVED and self._told:
+        if batch.cause.removes and self._told:
             # Also if the cause is of no interest: the key may be new once more.
             self._told_new = False
         if batch.cause not in self._causes:

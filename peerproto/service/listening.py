@@ -16,10 +16,12 @@ def listen(
     factory: IProtocolFactory,
     listening: Callable[[IListeningPort], object],
     what: str,
+    failed_later: Callable[[Failure], object] = lambda reason: None,
 ) -> None:
     """Listen, and give the port to ``listening``.
 
     :param what: what is to be reached there, for the log.
+    :param failed_later: called with what the endpoint fails with later, which is logged.
     :raises Exception: what the endpoint fails with at once, most often
         ``CannotListenError``.
     """
@@ -30,6 +32,7 @@ def listen(
             at_once.append(reason)
         else:
             _log.failure("{what}: nobody can connect, as listening failed", reason, what=what)
+            failed_later(reason)
 
     waiting = True
     endpoint.listen(factory).addCallback(listening).addErrback(failed)

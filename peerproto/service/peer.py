@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 from peerproto.connections.mesh import Mesh
 from peerproto.peering.memory import Counters, PeerMemory
 from peerproto.peering.session import Session
 from peerproto.service.status import PeerStatus
+from peerproto.tables.store import TableStore
 
 
 class Peer:
@@ -57,6 +59,17 @@ class Peer:
             self.out_of_step(),
             list(node.tables.values()),
             self._mesh.now(),
+        )
+
+    def has_acked(self, changes: Mapping[TableStore, int]) -> bool:
+        """Whether it has acked the changes of tables up to these numbers, but for those of entries
+        that are gone, or of tables that are."""
+        acked, tables = self._memory.acked, self._mesh.node.tables
+        return all(
+            acked.get(store.log, 0) >= number
+            or store.log.count_after(acked.get(store.log, 0)) == store.log.count_after(number)
+            for store, number in changes.items()
+            if tables.shares(store)
         )
 
     def notes(self) -> list[str]:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Optional, Union, cast
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     UNIXClientEndpoint,
@@ -22,11 +22,13 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from peerproto.connections.factory import QuietFactory
 from peerproto.connections.handshake import AcceptingHandshake
 from peerproto.connections.mesh import Mesh
 from peerproto.service.listening import listen
+from peerproto.service.waiters import Waiters
 from peerproto.wire.errors import LocalProtocolError
 
 if TYPE_CHECKING:
@@ -65,6 +67,24 @@ class Port:
         self._refuses = False
         self._closing: Optional[IDelayedCall] = None
         """Stops listening after a soft stop."""
+        self._waiters: Waiters[Any] = Waiters()
+        self._failure: Optional[Failure] = None
+        """Why nobody can connect."""
+        self._open = False
+
+    def when_listening(self) -> Deferred[Any]:
+        """Fires with the address as soon as peers can connect; with ``None`` where none can, by
+        ``bind``. Fails with what listening fails with."""
+        if self._failure is not None:
+            return fail(self._failure)
+        if self._port is not None or (self._open and self._bind is None):
+            return succeed(self.address())
+        return self._waiters.wait()
+
+    def failed(self, reason: Failure) -> None:
+        """Nobody can connect, for this reason."""
+        self._failure = reason
+        self._waiters.fail(reason)
 
     def address(self) -> Any:
         """Where it listens; ``None`` if it does not."""
@@ -80,7 +100,10 @@ class Port:
         :raises CannotListenError: the address is taken.
         """
         self._refuses = self._closed = False
+        self._open = True
+        self._failure = None
         if self._bind is None:
+            self._waiters.tell(None)
             return
         endpoint = self._bind
         if isinstance(endpoint, str):
@@ -90,11 +113,14 @@ class Port:
             from peerproto.connections.tls import TLSFactory
 
             factory = TLSFactory(factory, self._credentials, self._mesh.clock)
-        listen(endpoint, factory, self._listening, f"peer {self._mesh.node.localpeer}")
+        what = f"peer {self._mesh.node.localpeer}"
+        listen(endpoint, factory, self._listening, what, self.failed)
 
     def close(self) -> Deferred[Any]:
         """Listen no more; fires when that is so."""
         self._closed = True
+        self._open = False
+        self._waiters.cancel("the node listens no more")
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         self._closing = None
@@ -139,6 +165,7 @@ class Port:
         address = getattr(host, "host", None)
         if address is not None and not ip_address(address).is_loopback:
             self._warn_of_open(host)
+        self._waiters.tell(host)
 
     def _warn_of_open(self, host: Any) -> None:
         credentials = self._mesh.credentials

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 from weakref import WeakValueDictionary
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import (
+    Deferred,
+    FirstError,
+    gatherResults,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from peerproto.connections.addresses import client_endpoint, server_endpoint
 from peerproto.connections.clock import milliseconds
@@ -29,7 +37,8 @@ from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.service.dispatcher import Dispatcher
 from peerproto.service.feed import MOST, Feed
-from peerproto.service.instep import InStep
+from peerproto.service.keeper import IKeeper
+from peerproto.service.nodetime import NodeTime
 from peerproto.service.observers import IObserver
 from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
@@ -38,6 +47,8 @@ from peerproto.service.renewal import Renewal
 from peerproto.service.status import NodeStatus, TableStatus
 from peerproto.service.sticktable import StickTable
 from peerproto.service.upkeep import Upkeep
+from peerproto.service.waiters import Waiters
+from peerproto.service.watch import Watch
 from peerproto.service.work import Work
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
@@ -75,8 +86,10 @@ class StickTableService(Service):
         limits: Optional[Limits] = None,
         credentials: Optional[Credentials] = None,
         observers: Iterable[IObserver] = (),
+        keeper: Optional[IKeeper] = None,
         reactor: Any = None,
         chance: Optional[random.Random] = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """
         :param localpeer: our name, as HAProxy's ``peer`` line for us has it.
@@ -91,8 +104,10 @@ class StickTableService(Service):
         :param expect_old: whether an old process of our name is about to hand over.
         :param limits: what a hostile network may cost.
         :param credentials: for TLS with all peers, but those on UNIX sockets.
+        :param keeper: fills the tables before the node listens, and keeps them when it stops.
         :param reactor: the reactor, or a clock where nothing is bound or called.
         :param chance: for the waits and choices that are random.
+        :param wall_clock: seconds since the epoch; see `NodeTime`.
         :raises LocalProtocolError: a table line or an address that cannot be read.
         """
         if reactor is None:
@@ -105,7 +120,14 @@ class StickTableService(Service):
         self._expect_old = expect_old
         self._chance = chance or random.Random()
         self._handover: Optional[HandOver] = None
-        self._waiters: list[Deferred[str]] = []
+        self._up_to_date_waiters: Waiters[str] = Waiters()
+        self.time = NodeTime(reactor, wall_clock)
+        """The time as people and disks read it."""
+        self._keeper = keeper
+        self._loading: Optional[Deferred[Any]] = None
+        """What the keeper does before the node listens."""
+        self._begun = False
+        """Whether the node listens and calls, or has tried to."""
         self.node = Node(
             localpeer,
             self._log,
@@ -123,7 +145,7 @@ class StickTableService(Service):
         self.dispatcher = Dispatcher(self.node.tables, self._public, self.mesh.turns, observers)
         self._renewal = Renewal(self.mesh, self._clock, self._resynced)
         self._work = Work(self.mesh.turns)
-        self._in_step = InStep(self._clock, lambda: self._up_to_date)
+        self._watch = Watch(self._clock, lambda: self._up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
         self._resync_told = ("", "")
         """What observers were told of the resync last."""
@@ -211,7 +233,7 @@ class StickTableService(Service):
         """
         if isinstance(endpoint, str):
             endpoint = read_address(f"address of peer {name}", endpoint, client_endpoint)
-        client = self._port.way(endpoint) if self.running else None
+        client = self._port.way(endpoint) if self._begun else None
         peer = self._expect(name)
         link = self.mesh.link(peer)
         link.address = str(endpoint)
@@ -230,7 +252,7 @@ class StickTableService(Service):
         self.mesh.forget(peer, "it is no peer of ours any more")
         del self._peers[name]
         self.node.forget(peer, self.now())
-        self._in_step.forget(handle, "it is no peer of ours any more")
+        self._watch.forget(handle, "it is no peer of ours any more")
         self.dispatcher.tell("peer_removed", handle)
         self.mesh.resync_moved()
 
@@ -302,12 +324,45 @@ class StickTableService(Service):
         That is after a lesson from a peer that does, or when there was nobody
         to learn from for 5 s. Fails with ``CancelledError`` when the service stops.
         """
-        waiter: Deferred[str] = Deferred(self._waiters.remove)
         if self._up_to_date:
-            waiter.callback(self.resync.reason)
-        else:
-            self._waiters.append(waiter)
-        return waiter
+            return succeed(self.resync.reason)
+        return self._up_to_date_waiters.wait()
+
+    def when_listening(self) -> Deferred[Any]:
+        """Fires with the address as soon as peers can connect, or with ``None`` without ``bind``.
+
+        Fails with what listening fails with, as with ``CannotListenError``, and with
+        ``CancelledError`` when the service stops.
+        """
+        return self._port.when_listening()
+
+    def when_delivered(
+        self, peers: Optional[Collection[str]] = None, tables: Optional[Collection[str]] = None
+    ) -> Deferred[None]:
+        """Fires when peers have acked all that was changed here so far.
+
+        A peer that is away is waited for. One that has not got a table acks nothing of it:
+        name the ``tables`` that the peers have. Changes of entries that are gone by now do not
+        count; nor do peers and tables that are removed meanwhile.
+
+        Fails with ``CancelledError`` when the service stops.
+
+        :param peers: names of peers; ``None`` for all that there are.
+        :param tables: names of tables; ``None`` for all that there are.
+        :raises KeyError: there is no such peer, or no such table.
+        """
+        stores = self.node.tables
+        names = stores if tables is None else tables
+        changes = {stores[name]: stores[name].log.head for name in names}
+        handles = [self._peers[name] for name in (self._peers if peers is None else peers)]
+
+        def delivered(peer: Peer) -> Deferred[Optional[Failure]]:
+            return self._watch.delivered(peer, changes).addErrback(
+                lambda reason: reason if self._peers.get(peer.name) is peer else None
+            )
+
+        waiting = gatherResults([delivered(peer) for peer in handles], consumeErrors=True)
+        return waiting.addCallbacks(lambda _: None, _first_failure)
 
     def when_in_step(self, name: str) -> Deferred[None]:
         """Fires when this node is up to date, and there is no reason to call the peer of this name
@@ -318,7 +373,7 @@ class StickTableService(Service):
 
         :raises KeyError: there is no such peer.
         """
-        return self._in_step.wait(self._peers[name])
+        return self._watch.in_step(self._peers[name])
 
     @property
     def _up_to_date(self) -> bool:
@@ -330,22 +385,20 @@ class StickTableService(Service):
         handle = self._peers.get(session.peer.name)
         if handle is None or session.peer.local:
             return
-        self._in_step.look(handle)
+        self._watch.look(handle)
         if why is None:
             self.dispatcher.tell("peer_connected", handle)
         else:
             self.dispatcher.tell("peer_disconnected", handle, why)
 
     def _resynced(self) -> None:
-        self._in_step.look_at_all()
+        self._watch.look_at_all()
         resync = (self.resync.state.name.lower(), self.resync.reason)
         if resync != self._resync_told:
             self._resync_told = resync
             self.dispatcher.tell("resync_moved", *resync)
         if self._up_to_date:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(self.resync.reason)
+            self._up_to_date_waiters.tell(self.resync.reason)
 
     def add_observer(self, observer: IObserver) -> None:
         """Tell ``observer`` of all changes from now on."""
@@ -408,37 +461,74 @@ class StickTableService(Service):
     # -- Service ---------------------------------------------------------
 
     def startService(self) -> None:
-        """Listen, call all peers, and wait for one to learn from.
+        """Listen, call all peers, and wait for one to learn from; with a keeper, as soon as it has
+        filled the tables.
 
-        :raises CannotListenError: ``bind`` is taken.
+        :raises CannotListenError: ``bind`` is taken. With a keeper, `when_listening` fails
+            instead.
         """
         self.started = self.now()
-        self._port.open()
+        if self._keeper is None:
+            self._port.open()
         super().startService()
         self.dispatcher.start()
+        if self._keeper is None:
+            self._begin()
+        else:
+            self._loading = maybeDeferred(self._keeper.load, self)
+            self._loading.addErrback(self._cannot_load).addCallback(self._loaded)
+
+    def _cannot_load(self, reason: Failure) -> None:
+        if self.running:
+            self._log.failure("the keeper cannot fill the tables: they are as they are", reason)
+
+    def _loaded(self, _: object) -> None:
+        self._loading = None
+        if not self.running:
+            return
+        try:
+            self._port.open()
+        except Exception:
+            reason = Failure()
+            self._log.failure("{peer} cannot listen", reason, peer=self.localpeer)
+            self._port.failed(reason)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._begun = True
         self.mesh.start(self._expect_old)
         self._upkeep.start()
         for name, endpoint in self._endpoints.items():
             self._call(self.node.peers[name], self._port.way(endpoint))
 
     def stopService(self) -> Deferred[Any]:
-        """Close all connections and the port; fires when they are closed."""
+        """Close all connections and the port; fires when they are closed, and the keeper has
+        stopped after that."""
         super().stopService()
+        self._begun = False
+        if self._loading is not None:
+            self._loading.cancel()
         self.mesh.stop()
         self._upkeep.stop()
         self.dispatcher.stop()
         self._work.cancel("the node stops")
-        self._in_step.cancel("the node stops")
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.errback(CancelledError("the node stops"))
+        self._watch.cancel("the node stops")
+        self._up_to_date_waiters.cancel("the node stops")
         if self._handover is not None:
             self._handover.stop()
             self._handover = None
         self._renewal.stop()
         closing = [self._port.close(), *self.mesh.hang_up("this node stops")]
         closing.append(self.mesh.when_closed())
-        return gatherResults(closing, consumeErrors=True)
+        closed = gatherResults(closing, consumeErrors=True)
+        if self._keeper is not None:
+            keeper = self._keeper
+            closed.addBoth(lambda _: maybeDeferred(keeper.stop))
+            closed.addErrback(self._cannot_keep)
+        return closed
+
+    def _cannot_keep(self, reason: Failure) -> None:
+        self._log.failure("the keeper has not stopped well", reason)
 
     def use_credentials(self, credentials: Credentials) -> None:
         """From the next connection on, use these, on a service that was made with others."""
@@ -483,11 +573,18 @@ class StickTableService(Service):
         if any(batch.cause in _SENT for batch in batches):
             self.mesh.flush_soon()
         self.dispatcher.announce(batches)
+        self._watch.look_at_all()
 
     def _tell(self, batches: list[Changes]) -> None:
         self.dispatcher.announce(batches)
 
     def _share_anew(self, reason: str, name: Optional[str] = None) -> None:
         """A table is shared anew, or more of what peers have: they are told after this turn."""
-        if self.running:
+        if self._begun:
             self._renewal.add(reason, None if name is None else self.node.tables[name])
+
+
+def _first_failure(reason: Failure) -> Failure:
+    """What the first of several Deferreds failed with."""
+    error = reason.check(FirstError) and reason.value
+    return error.subFailure if isinstance(error, FirstError) else reason

@@ -9,13 +9,16 @@ from twisted.internet.defer import Deferred
 
 from peerproto.peering.node import Node
 from peerproto.service.filters import Condition
+from peerproto.service.nodetime import NodeTime
 from peerproto.service.query import AT_ONCE, Cursor, Page, Query, Steps, finish
 from peerproto.service.status import TableStatus
 from peerproto.tables.change import changed, counted
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
+from peerproto.tables.record import Record
 from peerproto.tables.store import How, TableFull, TableStore
+from peerproto.updates.restoring import restore
 from peerproto.wire import keys
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.keys import Key, KeyType
@@ -28,6 +31,7 @@ class Holder(Protocol):
     """What holds the table: a `StickTableService`."""
 
     node: Node
+    time: NodeTime
 
     def now(self) -> int:
         """The time in ms by which lives go."""
@@ -185,6 +189,35 @@ class StickTable:
 
     def _query(self, conditions: Sequence[Condition]) -> Query:
         return Query(self._here, self._now, conditions)
+
+    def records(self, raw_keys: Optional[Iterable[bytes]] = None) -> Iterator[Record]:
+        """The records of these raw keys, or of all entries: what is to be kept elsewhere.
+
+        The table may change meanwhile: see `walk`. Take them in slices: each costs some us.
+
+        :raises LocalProtocolError: the table is gone.
+        """
+        if raw_keys is None:
+            raw_keys = (raw_key for _, raw_key in self._here().partitions.walk())
+        for raw_key in raw_keys:
+            record = Record.of(self._here(), raw_key, self._now(), self._service.time.ahead)
+            if record is not None:
+                yield record
+
+    def restore(self, records: Iterable[Record], shift: int = 0) -> int:
+        """Bring back entries that were kept elsewhere: how many were stored.
+
+        Each is as old as it was and ends when it was to end; no peer is told. An entry that is
+        here and is newer stays, and one that was forgotten is not brought back.
+
+        :param shift: what to add to the times of the records, in ms: how far the wall clock had
+            gone away from the time of the node that made them (`NodeTime.step`).
+        :raises LocalProtocolError: a record has keys of another type or length, or the table is
+            gone. Nothing is stored then.
+        """
+        batches = restore(self._here(), records, self._now(), self._service.time.ahead - shift)
+        self._service.changed(batches)
+        return sum(len(one) for one in batches if one.cause is Cause.RESTORED)
 
     def get(self, key: Key) -> Optional[Entry]:
         """The entry of this key, or ``None``.

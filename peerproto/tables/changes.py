@@ -30,8 +30,15 @@ class Cause(enum.Enum):
     """They made room in a full table."""
     CLEARED = "cleared"
     """They were removed here alone."""
+    RESTORED = "restored"
+    """They were kept elsewhere, and brought back."""
     FORGOTTEN = "forgotten"
     """They were removed here, and peers are told to zero theirs."""
+
+    @property
+    def removes(self) -> bool:
+        """Whether entries are gone by it."""
+        return self in (Cause.EXPIRED, Cause.TRASHED, Cause.CLEARED, Cause.FORGOTTEN)
 
 
 Table = TypeVar("Table", bound=Changing)

@@ -54,6 +54,9 @@ from peerproto.testing.network import (
     MemoryTransport,
 )
 
+WALL_CLOCK = 1_700_000_000.0
+"""What the wall clock shows first, in seconds since the epoch."""
+
 TURN = 0.001
 """Seconds that a turn takes in which bytes are carried at a pace."""
 
@@ -77,6 +80,7 @@ class MemoryNetwork:
         """Those that are open, in the order in which they were made."""
         self._ports: dict[str, IProtocolFactory] = {}
         self._parted: set[frozenset[str]] = set()
+        self._stepped = 0.0
 
     def __enter__(self) -> MemoryNetwork:
         return self
@@ -106,6 +110,7 @@ class MemoryNetwork:
             learn_tables=learn_tables,
             reactor=self.clock,
             chance=self.chance,
+            wall_clock=self.wall_clock,
         )
         return self.add(service)
 
@@ -124,6 +129,14 @@ class MemoryNetwork:
     def client(self, name: str, caller: str = "?") -> IStreamClientEndpoint:
         """The endpoint that leads to the peer ``name``; ``caller`` is the name of who calls."""
         return _Client(self, name, caller)
+
+    def wall_clock(self) -> float:
+        """The time of the wall clock, in seconds since the epoch."""
+        return WALL_CLOCK + self.clock.seconds() + self._stepped
+
+    def step_wall_clock(self, seconds: float) -> None:
+        """Set the wall clock of all peers, ahead or back."""
+        self._stepped += seconds
 
     # -- running ---------------------------------------------------------
 

@@ -101,6 +101,7 @@ class Reception:
         origin: Optional[str] = None,
         but: Container[bytes] = (),
         ours: Optional[Mapping[bytes, int]] = None,
+        cause: Cause = Cause.LEARNT,
     ) -> list[Changes]:
         """Store what was read and added, except for some keys: what happened in the table.
 
@@ -128,7 +129,7 @@ class Reception:
             self._keep_columns(keys, values, ours, now)
         if way.may_be_long:
             keys, values = self._fitting(keys, values)
-        return self.table.put(keys, values, shortest, now, Cause.LEARNT, origin)
+        return self.table.put(keys, values, shortest, now, cause, origin)
 
     def forget(self) -> None:
         """Drop what was read and added."""

@@ -46,6 +46,10 @@ class EntryCodec:
         self.has_texts = len(self.integers) > 1
         """Whether there are dictionary values."""
 
+    def __reduce__(self) -> tuple[Callable[[Kinds], EntryCodec], tuple[Kinds]]:
+        """A copy is the same codec: what was generated need not go with it."""
+        return entry_codec, (self.kinds,)
+
     # Compiling takes ms for long arrays, and a peer may define what it never sends.
 
     @cached_property

@@ -1,8 +1,8 @@
-"""Who waits until a peer is in step."""
+"""Who waits for something to be so between a peer and this node."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Optional
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,10 +11,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from peerproto.connections.clock import milliseconds
 from peerproto.peering.session import ASK_TIMEOUT
 from peerproto.service.peer import Peer
+from peerproto.tables.store import TableStore
+
+Holds = Callable[[Peer], bool]
+"""Whether something is so with a peer."""
 
 
-class InStep:
-    """Deferreds that wait for peers to be in step."""
+class Watch:
+    """Deferreds that wait until something is so with a peer."""
 
     def __init__(self, clock: IReactorTime, is_up_to_date: Callable[[], bool]) -> None:
         """``is_up_to_date`` tells whether this node counts itself so, and asks nobody."""
@@ -22,44 +26,51 @@ class InStep:
         self._is_up_to_date = is_up_to_date
         self._call: Optional[IDelayedCall] = None
         """What looks again at peers that have just come."""
-        self._waiters: dict[Peer, list[Deferred[None]]] = {}
+        self._waiters: dict[Peer, dict[Deferred[None], Holds]] = {}
 
-    def wait(self, peer: Peer) -> Deferred[None]:
+    def in_step(self, peer: Peer) -> Deferred[None]:
         """Fires when the node is up to date, and has no reason to call the peer out of step."""
+        return self._wait(peer, self._is_in_step)
 
+    def delivered(self, peer: Peer, changes: Mapping[TableStore, int]) -> Deferred[None]:
+        """Fires when the peer has acked the changes of tables up to these numbers, as far as they
+        still count: those of entries that are gone do not."""
+        return self._wait(peer, lambda one: one.has_acked(changes))
+
+    def _wait(self, peer: Peer, holds: Holds) -> Deferred[None]:
         def gave_up(waiter: Deferred[None]) -> None:
-            if waiter in self._waiters.get(peer, ()):
-                self._waiters[peer].remove(waiter)
-            self._watch(peer)
+            self._waiters.get(peer, {}).pop(waiter, None)
+            self._mark(peer)
 
         waiter: Deferred[None] = Deferred(gave_up)
-        self._waiters.setdefault(peer, []).append(waiter)
-        self._watch(peer)
+        self._waiters.setdefault(peer, {})[waiter] = holds
+        self._mark(peer)
         self.look(peer)
         return waiter
 
-    def look_at_all(self) -> None:
-        """Something has happened that may have brought any peer into step."""
-        for peer in list(self._waiters):
-            self.look(peer)
-
-    def look(self, peer: Peer) -> None:
-        """Something has happened with a peer: its session is watched if somebody waits."""
-        if peer not in self._waiters:
-            return
+    def _is_in_step(self, peer: Peer) -> bool:
         session = peer.session
         if session is not None and not session.taught:
             # A peer that begins empty asks for a lesson: until then it only seems to be in step.
             wait = (session.peer.established_at or 0) + ASK_TIMEOUT - milliseconds(self._clock)
             if wait > 0:
                 self._look_later(wait)
-                return
-        while self._is_up_to_date() and not peer.out_of_step():
-            waiter = self._next(peer)
-            if waiter is None:
-                break
-            waiter.callback(None)
-        self._watch(peer)
+                return False
+        return self._is_up_to_date() and not peer.out_of_step()
+
+    def look_at_all(self) -> None:
+        """Something has happened that matters for any peer."""
+        for peer in list(self._waiters):
+            self.look(peer)
+
+    def look(self, peer: Peer) -> None:
+        """Something has happened with a peer: its session is watched if somebody waits."""
+        for waiter, holds in list(self._waiters.get(peer, {}).items()):
+            # Who was told before may have changed it, or have given up for another.
+            if waiter in self._waiters.get(peer, {}) and holds(peer):
+                del self._waiters[peer][waiter]
+                waiter.callback(None)
+        self._mark(peer)
 
     def _look_later(self, ms: int) -> None:
         if self._call is None:
@@ -68,13 +79,6 @@ class InStep:
     def _look_now(self) -> None:
         self._call = None
         self.look_at_all()
-
-    def _next(self, peer: Peer) -> Optional[Deferred[None]]:
-        """One that waits for a peer, and is to be told now."""
-        waiters = self._waiters.get(peer)
-        if not waiters:
-            return None
-        return waiters.pop(0)
 
     def cancel(self, why: str) -> None:
         """Nobody waits any longer."""
@@ -86,11 +90,12 @@ class InStep:
 
     def forget(self, peer: Peer, why: str) -> None:
         """Nobody waits for this peer any longer."""
-        while (waiter := self._next(peer)) is not None:
+        while waiters := self._waiters.get(peer):
+            waiter, _ = waiters.popitem()
             waiter.errback(CancelledError(why))
-        self._watch(peer)
+        self._mark(peer)
 
-    def _watch(self, peer: Peer) -> None:
+    def _mark(self, peer: Peer) -> None:
         """Let reads of a peer be noted as long as somebody waits for it."""
         if not self._waiters.get(peer):
             self._waiters.pop(peer, None)
