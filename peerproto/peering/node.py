@@ -11,6 +11,8 @@ import random
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Optional
 
+import attrs
+
 from peerproto.peering.adoption import Adoption
 from peerproto.peering.boundedlog import BoundedLog, Log
 from peerproto.peering.directory import TableDirectory
@@ -36,6 +38,17 @@ from peerproto.tables.store import TableStore
 from peerproto.updates.reception import disagreement
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Column
+
+
+@attrs.frozen
+class Spared:
+    """Some peers whom a change is not for: they have it."""
+
+    peers: frozenset[PeerMemory]
+
+    def spares(self, peer: object) -> bool:
+        """Whether a peer is one of them."""
+        return peer in self.peers
 
 
 class Node:
@@ -275,14 +288,10 @@ class Node:
         if not self.tables.shares(table):
             return
         table.log.mark(now)
+        sparing = Spared(frozenset(spared)) if spared else None
         for key, columns in changes.items():
-            number = table.log.repeat(key, columns) if table.tells_of(key) else None
-            if number is None:
-                continue
-            for peer in spared:
-                session = self.sessions.get(peer)
-                if session is not None:
-                    session.spare(table, key, number)
+            if table.tells_of(key):
+                table.log.repeat(key, columns, sparing)
 
     def _repeat_late_changes(
         self, table: TableStore, changes: Mapping[bytes, int], late: PeerMemory, now: int

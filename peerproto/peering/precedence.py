@@ -180,12 +180,13 @@ class Precedence:
         are those that were ``overwritten`` since, if that is wanted.
         """
         table = shared.table
-        changes = table.log.later(keys, self._peer.acked.get(table.log, 0), overwritten)
+        acked = self._peer.acked.get(table.log, 0)
+        changes = table.log.later(keys, acked, overwritten, self._peer)
         # What has expired here is not sent any more, so the peer will not ack it.
         return {
             key: columns
             for key, columns in changes.items()
-            if (table.has(key, now) or table.forgotten(key, now)) and not shared.spares(key)
+            if (table.has(key, now) or table.forgotten(key, now))
         }
 
     def _newer_here(

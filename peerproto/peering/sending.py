@@ -7,7 +7,7 @@ changes see `peerproto.updates.live`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from typing import Final, Optional
 
 from peerproto.peering.memory import Counters
@@ -52,9 +52,9 @@ class Sender:
         sent: int,
         room: int,
         expire: Optional[int],
-        spared: Mapping[bytes, int],
+        peer: object,
     ) -> tuple[bytes, Live]:
-        """The changes after ``sent`` but for those ``spared``, until they have ``room`` bytes.
+        """The changes after ``sent`` that are for a peer, until they have ``room`` bytes.
 
         ``expire`` (ms) is what the peer's own definition of the table says, if it is known.
         """
@@ -66,7 +66,7 @@ class Sender:
             updates = self._own_updates(local_id, outgoing, life)
         else:
             updates = outgoing.live(local_id, life)
-        live = updates.after(table, sent, room, self.now, spared)
+        live = updates.after(table, sent, room, self.now, peer)
         if not live.count:
             return b"", live
         self._counters.tx_updates += live.count

@@ -325,19 +325,12 @@ class Session:
                     self._end_sparing(shared)
                     self._precedence.acked(shared.table, before, number)
 
-    def spare(self, table: TableStore, key: bytes, number: int) -> None:
-        """Do not send a change to the peer, as long as it is the latest one of its key."""
-        self._receiver.shared(table).spared[key] = number
-
     def _end_sparing(self, shared: SharedTable) -> None:
         """What the peer was spared needs no ack, once all that it was sent is acked."""
-        if shared.spared:
-            log, acked = shared.table.log, self.peer.acked
-            if acked.get(log, 0) >= shared.said:
-                acked[log] = max(acked.get(log, 0), shared.sent)
-            for key, number in list(shared.spared.items()):
-                if number <= acked.get(log, 0):
-                    del shared.spared[key]
+        log, acked = shared.table.log, self.peer.acked
+        has = acked.get(log, 0)
+        if shared.said <= has < shared.sent and log.spares(self.peer, has):
+            acked[log] = shared.sent
 
     # -- resync ----------------------------------------------------------
 
@@ -462,7 +455,7 @@ class Session:
                         shared.sent,
                         room - len(out),
                         shared.expire,
-                        shared.spared,
+                        self.peer,
                     )
                     shared.sent, shared.said = live.sent, live.said or shared.said
                     self._end_sparing(shared)

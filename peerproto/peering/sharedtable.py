@@ -34,8 +34,6 @@ class SharedTable:
     acked: Optional[int] = None
     expire: Optional[int] = None
     said: int = 0
-    spared: dict[bytes, int] = attrs.Factory(dict)
-    """By key, the numbers of changes that the peer does not need again."""
     table: TableStore = attrs.field(init=False)
     """The table of this node."""
 
@@ -46,10 +44,6 @@ class SharedTable:
     def remote_id(self) -> Optional[int]:
         """The peer's number for it."""
         return None if self.definition is None else self.definition.id
-
-    def spares(self, key: bytes) -> bool:
-        """Whether the peer does not need the latest change of an entry."""
-        return bool(self.spared) and self.spared.get(key) == self.table.log.number(key)
 
     def notes(self) -> list[str]:
         """In words, what the peer stores in it and we do not keep."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice, takewhile
-from typing import Final, Optional
+from typing import Final, Optional, Protocol
 
 ID_MASK: Final = 0xFFFFFFFF
 
@@ -42,6 +42,13 @@ Block = dict[bytes, Change]
 """The changes of some entries, in order."""
 
 
+class Sparing(Protocol):
+    """Whom a change is not for."""
+
+    def spares(self, peer: object) -> bool:
+        """Whether a peer does not need it, and needs not ack it."""
+
+
 class ChangeLog:
     """The order in which entries were last changed here, and which columns of them."""
 
@@ -60,6 +67,8 @@ class ChangeLog:
         """Keys that a peer has changed since they were changed here."""
         self._repeated: set[bytes]
         """Keys of which the latest change is one of before, noted again."""
+        self._sparing: dict[int, Sparing]
+        """By their numbers, in order: the changes that are not for all peers."""
         self._begin()
 
     def __len__(self) -> int:
@@ -75,8 +84,11 @@ class ChangeLog:
                 return next(reversed(block.values()))[0]
         return 0
 
-    def record(self, key: bytes, columns: int) -> int:
-        """Note a change of some columns of ``key``, given as bits: the number of the change."""
+    def record(self, key: bytes, columns: int, sparing: Optional[Sparing] = None) -> int:
+        """Note a change of some columns of ``key``, given as bits: the number of the change.
+
+        ``sparing`` tells whom it is not for.
+        """
         self.head = number = self.head + 1
         last = self._firsts[-1]
         if number >= last + BLOCK:
@@ -95,9 +107,13 @@ class ChangeLog:
                 self._blocks[last][key] = (number, columns)
             else:
                 self._blocks[last][key] = (number, columns, *_other_columns(before, columns))
+            if self._sparing:
+                self._spare_no_more(before, self._blocks[last][key])
             if len(block) <= _SPARSE and place != last:
                 self._join(place)
         places[key] = last
+        if sparing is not None:
+            self._sparing[number] = sparing
         self._overwritten.discard(key)
         self._repeated.discard(key)
         return number
@@ -124,17 +140,31 @@ class ChangeLog:
         """
         return self._times[bisect_right(self._times, (number + 1,)) - 1][1]
 
-    def repeat(self, key: bytes, columns: int) -> Optional[int]:
-        """Note a change of some columns once more, so that peers get it again: its number.
+    def repeat(self, key: bytes, columns: int, sparing: Optional[Sparing] = None) -> bool:
+        """Note a change of some columns once more, so that peers get it again: whether that was
+        done.
 
-        ``None`` if the change was repeated already: for peers that count without end it would
-        be sent without end.
+        It is not if the change was repeated already: for peers that count without end it would
+        be sent without end. ``sparing`` tells whom it is not for.
         """
         if key in self._repeated or not self.number(key):
-            return None
-        number = self.record(key, columns)
+            return False
+        self.record(key, columns, sparing)
         self._repeated.add(key)
-        return number
+        return True
+
+    def spares(self, peer: object, after: int) -> bool:
+        """Whether any change after a number is not for a peer."""
+        looked_at: set[int] = set()
+        for number in reversed(self._sparing):
+            if number <= after:
+                break
+            sparing = self._sparing[number]
+            if id(sparing) not in looked_at:
+                if sparing.spares(peer):
+                    return True
+                looked_at.add(id(sparing))
+        return False
 
     def number(self, key: bytes) -> int:
         """The number of the latest change of an entry; 0 if it has no place."""
@@ -150,7 +180,9 @@ class ChangeLog:
             self._overwritten.discard(key)
             self._repeated.discard(key)
             block = self._blocks[place]
-            del block[key]
+            gone = block.pop(key)
+            if self._sparing:
+                self._spare_no_more(gone, ())
             if len(block) <= _SPARSE and place != self._firsts[-1]:
                 self._join(place)
 
@@ -163,17 +195,20 @@ class ChangeLog:
         self._begin()
         return [piece for piece in pieces if piece]
 
-    def after(self, number: int) -> Iterator[tuple[int, int, bytes]]:
+    def after(self, number: int, peer: object = None) -> Iterator[tuple[int, int, bytes]]:
         """Changes later than ``number``, oldest first, one for each entry.
 
         Each is its own number, the columns changed after ``number``, and the
-        key. The log must not change while the iterator is in use.
+        key. With a ``peer``, what is not for it is left out. The log must not change while the
+        iterator is in use.
         """
         if number >= self.head:
             return
         for first in islice(self._firsts, self._index(number + 1), None):
             for key, change in self._later(self._blocks[first], number):
-                yield change[0], _columns_after(change, number), key
+                columns = self._columns_for(change, number, peer)
+                if columns is not None:
+                    yield change[0], columns, key
 
     def count_after(self, number: int) -> int:
         """How many entries were changed after ``number``: about as quick for many as for few."""
@@ -197,21 +232,26 @@ class ChangeLog:
             self._overwritten.update(self._placed(keys))
 
     def later(
-        self, keys: Collection[bytes], number: int, overwritten: bool = False
+        self,
+        keys: Collection[bytes],
+        number: int,
+        overwritten: bool = False,
+        peer: object = None,
     ) -> dict[bytes, int]:
         """The ones of ``keys`` whose values are from here, and from after change ``number``.
 
         With each, the columns that were changed after it. Or all that were changed after it,
-        also those that are ``overwritten`` since.
+        also those that are ``overwritten`` since. With a ``peer``, what is not for it is left out.
         """
         if number >= self.head or not self._count:
             return {}
         but: Collection[bytes] = () if overwritten else self._overwritten
         changes = {key: self._change(key) for key in self._placed(keys) if key not in but}
         return {
-            key: _columns_after(change, number)
+            key: columns
             for key, change in changes.items()
             if change[0] > number
+            and (columns := self._columns_for(change, number, peer)) is not None
         }
 
     def overwritten(self, after: int, last: int) -> dict[bytes, int]:
@@ -250,6 +290,25 @@ class ChangeLog:
         self._places = [{} for _ in range(_PARTS)]
         self._overwritten = set()
         self._repeated = set()
+        self._sparing = {}
+
+    def _spare_no_more(self, before: Change, change: Change) -> None:
+        """Forget whom changes were not for that have no place any more."""
+        for number in before[::2]:
+            if number not in change[::2]:
+                self._sparing.pop(number, None)
+
+    def _columns_for(self, change: Change, number: int, peer: object) -> Optional[int]:
+        """The columns that were changed after a number, of a change that came after it, as far as
+        they are for a peer; ``None`` if nothing is."""
+        if peer is None or not self._sparing:
+            return _columns_after(change, number)
+        columns: Optional[int] = None
+        for at in range(0, len(change), 2):
+            sparing = self._sparing.get(change[at]) if change[at] > number else None
+            if change[at] > number and (sparing is None or not sparing.spares(peer)):
+                columns = (columns or 0) | change[at + 1]
+        return columns
 
     def _placed(self, keys: Collection[bytes]) -> Iterable[bytes]:
         """The ones of ``keys`` that have a place."""

@@ -17,7 +17,6 @@ that was forgotten, all columns are sent as zeros, with a life of 1 ms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, Optional
 
 import attrs
@@ -91,23 +90,23 @@ class LiveBytes:
         sent: int,
         room: int,
         now: int,
-        spared: Optional[Mapping[bytes, int]] = None,
+        peer: object = None,
     ) -> Live:
         """The changes after ``sent`` as of ``now`` (ms), until they have ``room`` bytes.
 
-        Few that need many different definitions may be fewer than that. Left out are changes
-        of these numbers that a peer is ``spared``.
+        Few that need many different definitions may be fewer than that. With a ``peer``, what is
+        not for it is left out.
         """
         if self._declaration is not table.declaration:
             self._declaration = table.declaration
             self._selections = {}
             self._kept = None
-        if spared:
-            return self._written(table, sent, room, now, spared)
+        if peer is not None and table.log.spares(peer, sent):
+            return self._written(table, sent, room, now, peer)
         asked = (sent, table.log.head, table.revision, now)
         if self._kept is not None and self._kept[0] == asked and len(self._kept[1].data) <= room:
             return self._kept[1]
-        live = self._written(table, sent, room, now, {})
+        live = self._written(table, sent, room, now, None)
         whole = live.sent == table.log.head
         self._kept = (asked, live) if whole and not self._alone else None
         return live
@@ -118,7 +117,7 @@ class LiveBytes:
         sent: int,
         room: int,
         now: int,
-        spared: Mapping[bytes, int],
+        peer: object,
     ) -> Live:
         stretches = _Stretches()
         declaration, moment = table.declaration, table.origin + now
@@ -126,10 +125,10 @@ class LiveBytes:
         count = self._made = said = 0
         head, columns = b"", -1
         selection: Optional[Selection] = None
-        for number, changed, key in table.log.after(sent):
+        for number, changed, key in table.log.after(sent, peer):
             sent = number
             stored = table.stored(key) or table.zeroed(key, now)
-            if stored is None or (spared and spared.get(key) == number):
+            if stored is None:
                 continue
             if stored[:KEY_AT] != head:
                 # What is changed in one turn has the same age and life.

@@ -74,7 +74,10 @@ class CountersTests(SynchronousTestCase):
                     self.change(which, chance)
                 elif what == 1:
                     self.now += chance.randrange(2500)
-                    self.sessions[which].wake(self.now)
+                    for one in (0, 1):
+                        # Else one may hear nothing of the other for so long that it gives up.
+                        self.sessions[one].wake(self.now)
+                        self.carry(one, chance)
                 elif what == 2 and not self.sessions[which].gives_lesson:
                     self.sessions[which].ask_for_lesson()
                 self.carry(which, chance)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from typing import Optional
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -156,3 +158,81 @@ class ChangeLogTests(SynchronousTestCase):
         self.assertEqual(log.number_of_id(0, log.head), 2**32)
         self.assertEqual(log.number_of_id(3, log.head), 2**32 + 3)
         self.assertIsNone(log.number_of_id(4, log.head))
+
+
+@attrs.frozen
+class Not:
+    """Spares one peer."""
+
+    peer: str
+
+    def spares(self, peer: object) -> bool:
+        return peer == self.peer
+
+
+class SparingTests(SynchronousTestCase):
+    """Changes that are not for all peers."""
+
+    def setUp(self) -> None:
+        self.log = ChangeLog()
+
+    def after(self, peer: str, number: int = 0) -> list[tuple[int, bytes]]:
+        return [(columns, key) for _, columns, key in self.log.after(number, peer)]
+
+    def test_left_out(self) -> None:
+        """What is not for a peer is left out for that one alone."""
+        self.log.record(b"a", 1, Not("x"))
+        self.log.record(b"b", 0, Not("y"))
+        self.assertEqual(self.after("x"), [(0, b"b")])
+        self.assertEqual(self.after("y"), [(1, b"a")])
+        self.assertEqual(self.log.later([b"a", b"b"], 0, peer="x"), {b"b": 0})
+        self.assertEqual(len(list(self.log.after(0))), 2)
+
+    def test_by_columns(self) -> None:
+        """Of an entry, those columns are left out that are not for the peer."""
+        self.log.record(b"a", 3, Not("x"))
+        self.log.record(b"a", 4, Not("y"))
+        self.assertEqual((self.after("x"), self.after("y")), ([(4, b"a")], [(3, b"a")]))
+        self.log.record(b"a", 7)
+        self.assertEqual(self.after("x"), [(7, b"a")])
+
+    def test_whether(self) -> None:
+        """It is known whether anything after a change is not for a peer."""
+        self.log.record(b"a", 1, Not("x"))
+        self.log.record(b"b", 1)
+        self.assertEqual([self.log.spares("x", after) for after in (0, 1)], [True, False])
+        self.assertFalse(self.log.spares("y", 0))
+        self.log.record(b"a", 1)
+        self.assertFalse(self.log.spares("x", 0))
+        self.log.record(b"a", 1, Not("x"))
+        self.log.forget(b"a")
+        self.assertFalse(self.log.spares("x", 0))
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from([b"a", b"b", b"c"]),
+                st.integers(0, 7),
+                st.sampled_from([None, "x", "y"]),
+            )
+        ),
+        st.integers(0, 5),
+    )
+    def test_model(self, changes: list[tuple[bytes, int, Optional[str]]], number: int) -> None:
+        """Each peer gets the columns whose latest change is for it."""
+        log = ChangeLog()
+        expected: dict[bytes, dict[int, tuple[int, Optional[str]]]] = {}
+        for at, (key, columns, spared) in enumerate(changes, 1):
+            log.record(key, columns, None if spared is None else Not(spared))
+            bits = {bit: (at, spared) for bit in range(3) if columns >> bit & 1}
+            expected.setdefault(key, {}).update(bits)
+        for peer in ("x", "y"):
+            wanted = {
+                key: sum(1 << bit for bit, (at, but) in bits.items() if at > number and but != peer)
+                for key, bits in expected.items()
+            }
+            got = {key: columns for _, columns, key in log.after(number, peer)}
+            self.assertEqual(
+                {key: one for key, one in got.items() if one},
+                {key: one for key, one in wanted.items() if one},
+            )
