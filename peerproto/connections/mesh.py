@@ -191,7 +191,10 @@ class Mesh:
         # All of it is stored by now: what others do when they hear of it comes later.
         self._tell([batch for one in events if isinstance(one, Learnt) for batch in one.batches])
         for event in events:
-            if not isinstance(event, Learnt):
+            if isinstance(event, Learnt):
+                if event.relayed:
+                    self.flush_soon()
+            else:
                 self._tell(self.node.took(session, event, self.now()))
                 self.resync_moved()
 

@@ -16,6 +16,7 @@ from peerproto.peering.directory import TableDirectory
 from peerproto.peering.events import Event, TableBegun, TableShared
 from peerproto.peering.limits import Limits
 from peerproto.peering.memory import PeerMemory
+from peerproto.peering.peertables import PeerTables
 from peerproto.tables.columns import beyond
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableStore
@@ -47,6 +48,10 @@ class Adoption:
     learn_tables: bool = True
     learn_columns: bool = True
 
+    def tables_of(self, peer: PeerMemory) -> PeerTables:
+        """The tables as a peer knows them."""
+        return PeerTables(self.directory, peer, self.peers)
+
     def table_for(
         self, definition: Definition, peer: PeerMemory, now: int, in_lesson: bool
     ) -> tuple[Union[TableStore, Refusal], list[Event]]:
@@ -77,14 +82,19 @@ class Adoption:
             return f"table {name!r} cannot be shared: its name has characters that are not printed"
         if isinstance(definition, RefusedDefinition):
             return f"table {name} cannot be stored: {definition.why}"
-        table = self.directory.get(name)
+        tables = self.tables_of(peer)
+        table = tables.get(name)
+        base = tables.base_name(name) if table is None else table.name
+        sharing = self.directory.sharing(base)
         anew = table is not None and self._begins_anew(table, definition, peer)
         if anew:
-            self.directory.remove(name)
+            self.directory.remove(base)
             table = None
         if table is not None:
             return disagreement(table, definition.layout) or table
-        if not self.learn_tables:
+        if not sharing.learn:
+            return f"table {name} is not learnt from peers"
+        if not (self.learn_tables or sharing.per_peer):
             return f"table {name} is not declared here, and learn-tables is off"
         limit = self.limits.tables_per_peer
         if (
@@ -93,11 +103,16 @@ class Adoption:
         ):
             return f"table {name} is not adopted: {limit} of this peer's tables are already"
         try:
-            declaration = Declaration.adopted(definition, peer.name, self.limits.entries_per_table)
+            declaration = Declaration.adopted(
+                attrs.evolve(definition, name=base), peer.name, self.limits.entries_per_table
+            )
         except LocalProtocolError as problem:
             return f"table {name} cannot be adopted: {problem}"
         peer.log.info(now, "table {table} adopted from peer {peer}", table=name, peer=peer.name)
-        table = self.directory.add(declaration)
+        self.directory.add(declaration)
+        table = tables.get(name)
+        if table is None:
+            return f"table {name} is shared under other names"
         events.append(TableShared(table, in_lesson))
         if anew:
             events.append(TableBegun(table))
@@ -119,7 +134,7 @@ class Adoption:
     ) -> bool:
         """Take over what a later definition of a table says: whether that can be."""
         ours = later = table.declaration
-        if isinstance(definition, RefusedDefinition):
+        if isinstance(definition, RefusedDefinition) or not self.directory.sharing(ours.name).learn:
             return True
         if self.learn_columns or ours.adopted_from is not None:
             later = later.with_columns(definition.layout.columns)
@@ -127,7 +142,7 @@ class Adoption:
             later = later.following(definition)
         if later == ours:
             return True
-        if not self.directory.redeclare(table, later):
+        if not self.directory.redeclare(self.directory[table.name], later):
             return False
         more = ", ".join(one.name for one in beyond(later.layout.columns, ours.layout))
         peer.log.info(

@@ -13,7 +13,8 @@ from typing import Final, Optional
 
 import attrs
 
-from peerproto.peering.adoption import Adoption
+from peerproto.peering.limits import Limits
+from peerproto.peering.peertables import PeerTables
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.tables.declaration import Declaration
 from peerproto.updates.reception import Reception
@@ -66,10 +67,10 @@ class _Defined:
 class Definitions:
     """Those of one session."""
 
-    def __init__(self, adoption: Adoption, differences: Container[str]) -> None:
+    def __init__(self, tables: PeerTables, limits: Limits, differences: Container[str]) -> None:
         """``differences`` are the names of tables that are not as the peer has them."""
-        self._adoption = adoption
-        self._directory = adoption.directory
+        self._limits = limits
+        self._directory = tables
         self._differences = differences
         self._defined: dict[int, _Defined] = {}
         self._id_of: dict[str, int] = {}
@@ -102,7 +103,7 @@ class Definitions:
         table = known.shared.table
         if table.declaration is not known.declaration or not self._directory.shares(table):
             return None
-        if table.name in self._differences:
+        if definition.name in self._differences:
             return None
         del self._known[definition]
         self._known[definition] = known
@@ -133,7 +134,7 @@ class Definitions:
         known = Known(definition, meaning, meaning.reception, declared)
         self._known[definition] = known
         self._size += known.size
-        while self._size > _SIZE * self._adoption.limits.tables_per_peer and len(self._known) > 1:
+        while self._size > _SIZE * self._limits.tables_per_peer and len(self._known) > 1:
             self._size -= self._known.pop(next(iter(self._known))).size
         self._put_under_id(definition, None)
 
@@ -151,6 +152,6 @@ class Definitions:
             known = None if known_id is None else self._defined.pop(known_id, None)
             if known is not None:
                 del self._id_of[known.definition.name]
-        if len(self._defined) < 2 * self._adoption.limits.tables_per_peer:
+        if len(self._defined) < 2 * self._limits.tables_per_peer:
             self._defined[definition.id] = _Defined(definition, unshared, self._directory.version)
             self._id_of[definition.name] = definition.id

@@ -19,6 +19,8 @@ class Learnt:
     """Updates were stored: what happened in the tables, in that order."""
 
     batches: list[Changes]
+    relayed: bool = False
+    """Whether some of it is to be sent to other peers."""
 
 
 @attrs.frozen

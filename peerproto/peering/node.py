@@ -29,8 +29,10 @@ from peerproto.peering.events import (
 from peerproto.peering.limits import Limits
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
+from peerproto.peering.peertables import PeerTables
 from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
+from peerproto.peering.sharing import Sharing
 from peerproto.tables.changes import Changes
 from peerproto.tables.columns import beyond
 from peerproto.tables.declaration import Declaration
@@ -76,7 +78,7 @@ class Node:
         self.adoption = Adoption(
             localpeer, self.tables, self.limits, self.peers, learn_tables, learn_columns
         )
-        self.resync = Resync(log, chance)
+        self.resync = Resync(log, chance, self._must_be_heard)
         self.meanwhile = ChangedMeanwhile()
         self.local = self._remember(localpeer, local=True)
         """Our old or new process."""
@@ -104,8 +106,19 @@ class Node:
     def forget(self, peer: PeerMemory, now: int) -> None:
         """A peer is none any more; its session is over by then. ``now`` in ms."""
         del self.peers[peer.name]
+        self.tables.drop_shares(peer.name)
         self.resync.peer_removed(peer, now)
         self._look_ahead()
+
+    def _must_be_heard(self) -> list[PeerMemory]:
+        """The peers of which each has something that no other one has."""
+        if not self.tables.per_peer:
+            return []
+        return [peer for peer in self.peers.values() if not peer.local]
+
+    def tables_of(self, peer: PeerMemory) -> PeerTables:
+        """The tables as a peer knows them."""
+        return self.adoption.tables_of(peer)
 
     def out_of_step(self, peer: PeerMemory) -> list[str]:
         """Every reason why a peer and this node do not have the same, in words."""
@@ -249,7 +262,7 @@ class Node:
         yield from ours.learnt if ours.adopted_from is None else ours.layout.columns
         for session in self.sessions.values():
             for shared in session.tables:
-                if shared.table is table and shared.definition is not None:
+                if shared.table.name == table.name and shared.definition is not None:
                     yield from shared.definition.layout.columns
 
     def remove_table(self, name: str) -> None:
@@ -258,6 +271,26 @@ class Node:
             self.tables.remove(name)
             for peer in self.peers.values():
                 peer.differences.pop(name, None)
+
+    def share(self, name: str, sharing: Sharing) -> Optional[str]:
+        """Share the table of this name by other rules, whether there is one yet or not: in words
+        what there is to learn from peers now, if anything.
+
+        If it is to be shared per peer and was not, or the other way round, it begins anew.
+
+        :raises LocalProtocolError: it would wait for itself.
+        """
+        table = self.tables.get(name)
+        before = self.tables.sharing(name)
+        if before == sharing:
+            return None
+        if table is not None and before.per_peer is not sharing.per_peer:
+            self.remove_table(name)
+            self.tables.set_sharing(name, sharing)
+            return self.add_table(table.declaration)
+        self.tables.set_sharing(name, sharing)
+        more = sharing.learn and not before.learn
+        return f"table {name} is learnt" if table is not None and more else None
 
     def learn_again(self, why: str, now: int) -> None:
         """More is shared than before, for the reason in words: peers may have entries of it."""

@@ -7,6 +7,7 @@ for `peerproto.peering.precedence` to say.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Optional
 
 from peerproto.peering.adoption import Adoption, Refusal
@@ -19,7 +20,9 @@ from peerproto.peering.events import (
 )
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.precedence import Precedence
+from peerproto.peering.relaying import Rows, pass_on, rows_of
 from peerproto.peering.sharedtable import SharedTable
+from peerproto.peering.sharing import Passes, Relayed
 from peerproto.tables.changes import Cause
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import TableStore
@@ -41,11 +44,14 @@ class Receiver:
         adoption: Adoption,
         precedence: Precedence,
         events: list[Event],
+        other_names: dict[int, str],
     ) -> None:
-        """``events`` is where what happens is put, for the node."""
+        """``events`` is where what happens is put, for the node; ``other_names`` is where those of
+        tables are put that go by another name with the peer, by our ids of them."""
         self._peer = peer
         self._adoption = adoption
-        self._directory = adoption.directory
+        self._directory = adoption.tables_of(peer)
+        self._other_names = other_names
         self._precedence = precedence
         self.differences = peer.differences
         self.not_taken = peer.not_taken
@@ -56,7 +62,9 @@ class Receiver:
         self._version = -1
         self._all: list[SharedTable] = []
         """Those of `_tables` that are shared, as of this version."""
-        self._definitions = Definitions(adoption, self.differences)
+        self._sent: list[SharedTable] = []
+        """Those of them that the peer is sent changes of."""
+        self._definitions = Definitions(self._directory, adoption.limits, self.differences)
         self._current: SharedTable | Unshared = Unshared(None)
         self._definition: Optional[Definition] = None
         """The definition of the table that the next updates are for."""
@@ -68,13 +76,31 @@ class Receiver:
     def tables(self) -> list[SharedTable]:
         """All tables of the node, as far as this session knows them."""
         if self._version != self._directory.version:
+            tables = self._directory.values()  # which may make shares of them
             self._version = self._directory.version
-            self._all = [self.shared(table) for table in self._directory.values()]
+            self._all = [self.shared(table) for table in tables]
+            by_name = {shared.table.name: shared for shared in self._all}
+            for shared in self._all:
+                shared.sharing = self._directory.sharing(shared.table)
+                shared.after = by_name.get(shared.sharing.after or "")
+            self._sent = [
+                shared
+                for shared in self._all
+                if shared.sharing.teach and shared.local_id not in self._other_names
+            ]
         return self._all
+
+    @property
+    def sent(self) -> list[SharedTable]:
+        """The tables of which the peer is sent changes."""
+        if self._version != self._directory.version:
+            _ = self.tables
+        return self._sent
 
     def shared(self, table: TableStore) -> SharedTable:
         """What is known of a table."""
-        shared = self._tables.get(table.name)
+        name = self._directory.wire_name(table)
+        shared = self._tables.get(name)
         if shared is None or shared.table is not table:
             if shared is not None:
                 self._definitions.forget(shared)
@@ -83,7 +109,10 @@ class Receiver:
                 self._directory.outgoing(table), self._directory.local_id(table), sent
             )
             shared.expire = self._peer.expires.get(table)
-            self._tables[table.name] = shared
+            shared.sharing = self._directory.sharing(table)
+            self._tables[name] = shared
+            if name != table.name:
+                self._other_names[shared.local_id] = name
         return shared
 
     def define_again(self, definition: Definition, now: int) -> bool:
@@ -217,6 +246,12 @@ class Receiver:
         if not self._directory.shares(table):
             reception.forget()  # the table was removed here since it was defined
             return
+        sharing = self._directory.sharing(table)
+        if not sharing.learn:
+            reception.forget()
+            return
+        relay = sharing.relay
+        before = None if relay is None else rows_of(table, reception.keys)
         precedence = self._precedence
         verdict = precedence.judge(shared, reception, now)
         batches = reception.store(now, self._peer.name, verdict.newer, verdict.stays)
@@ -226,13 +261,27 @@ class Receiver:
         for batch in batches:
             if batch.cause is Cause.LEARNT:
                 precedence.taken(reception, batch.raw_keys, verdict, now)
+                if relay is not None and before is not None:
+                    self._pass_on(relay, reception, before, batch.raw_keys, now)
         if batches:
-            self._events.append(Learnt(batches))
+            self._events.append(Learnt(batches, relayed=relay is not None))
         if verdict.lost:
             self._events.append(TieLost(table, verdict.lost))
         if reception.left_aside:
             left, reception.left_aside = reception.left_aside, {}
             precedence.left_aside(table, left)
+
+    def _pass_on(
+        self,
+        relay: Passes,
+        reception: Reception,
+        before: Rows,
+        keys: Collection[bytes],
+        now: int,
+    ) -> None:
+        """Note for others what the peer has changed; of a lesson, what was not known here."""
+        whom = Relayed(self._peer.name, relay)
+        pass_on(reception, before, keys, whom, self._precedence.learning, now)
 
     def begin_lesson(self) -> None:
         """The updates to come belong to a lesson that the node wants."""

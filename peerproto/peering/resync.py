@@ -4,7 +4,7 @@ The learner's side of doc/protocol.md, "Resync"; the session has the teacher's. 
 are those of `RESYNC` in `peerproto.peering.states`. A node that takes over from an old process
 of its own name waits for that one first. Then, or at once where there is none, it asks one
 remote peer after another (doc/protocol.md, "Who asks"), until it was taught to the end by one
-that counted itself up to date.
+that counted itself up to date; where tables are shared per peer, by each of them.
 
 On the way to ``WAITING`` a connected peer is asked at once, if there is one that may be, chosen
 at random. The node waits for 5 s whenever that state is entered; for 15 s while there are
@@ -25,6 +25,7 @@ lesson for others with *finished* until it has heard them.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from typing import Final, Optional
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -53,9 +54,18 @@ class Resync:
     """Where the node stands. The node tells it what happens to sessions and peers, at ``now``
     in ms, and calls `wake` when its `deadline` has come."""
 
-    def __init__(self, log: Log, chance: Optional[random.Random] = None) -> None:
-        """``chance`` chooses whom to ask."""
+    def __init__(
+        self,
+        log: Log,
+        chance: Optional[random.Random] = None,
+        to_hear: Callable[[], Sequence[PeerMemory]] = lambda: (),
+    ) -> None:
+        """``chance`` chooses whom to ask; ``to_hear`` tells the peers that all have to be heard,
+        where what one of them has is known to no other."""
         self._chance = chance or random.Random()
+        self._to_hear = to_hear
+        self._heard_now: WeakSet[PeerMemory] = WeakSet()
+        """Peers whose lesson came to its end since there was more to learn."""
         self._log = BoundedLog("the resync", log)
         self.deadline: Optional[int] = None
         """When (in ms) to call `wake`; ``None`` if nothing is waited for."""
@@ -127,6 +137,7 @@ class Resync:
         for known in (self._added, self._in_vain, self._awaited, self._taught):
             known.clear()
         self._heard.clear()
+        self._heard_now.clear()
         first = ResyncState.EXPECTING_OLD if expect_old else ResyncState.WAITING
         self._enter(first, "started", now)
 
@@ -207,6 +218,7 @@ class Resync:
         """A lesson came to its end, in whichever way."""
         peer = session.peer
         self._heard.setdefault(peer, WeakSet()).update(session.defined)
+        self._heard_now.add(peer)
         self._awaited.discard(session)
         self._added.discard(peer)
         self._debtors.discard(peer)
@@ -273,6 +285,7 @@ class Resync:
     def _begin_anew(self, reason: str, now: int) -> None:
         """There is more to learn than before: whoever owes a lesson has its whole time again."""
         self._owed_since = now
+        self._heard_now.clear()
         self._step(ResyncInput.MORE, reason, now)
 
     def _owe(self, peer: PeerMemory, now: int) -> None:
@@ -290,9 +303,15 @@ class Resync:
         if self.state is ResyncState.EXPECTING_OLD:
             return f"no old process called within {RESYNC_TIMEOUT // 1000} s"
         if not self._debtors:
-            return f"no peer to learn from within {RESYNC_TIMEOUT // 1000} s"
+            silent = ", ".join(sorted(peer.name for peer in self._unheard()))
+            who = f"{silent} did not teach" if silent else "no peer to learn from"
+            return f"{who} within {RESYNC_TIMEOUT // 1000} s"
         names = ", ".join(sorted(peer.name for peer in self._debtors))
         return f"{names} did not end a lesson within {(now - self._owed_since) // 1000} s"
+
+    def _unheard(self) -> list[PeerMemory]:
+        """The peers that have to be heard, and were not."""
+        return [peer for peer in self._to_hear() if peer not in self._heard_now]
 
     def _ask_someone(self, now: int) -> None:
         available = [
@@ -300,6 +319,9 @@ class Resync:
             for session in self._connected
             if session not in self._in_vain and session.peer.given_up < ASKED_IN_VAIN
         ]
+        if self._to_hear():
+            unheard = self._unheard()
+            available = [session for session in available if session.peer in unheard]
         if available:
             self._ask(self._chance.choice(available), ResyncInput.TEACHER, now)
 
@@ -314,7 +336,11 @@ class Resync:
         self._complete = True
         self._forget_debts()
         self._added.clear()
-        if self._again is None:
+        unheard = ", ".join(sorted(peer.name for peer in self._unheard()))
+        if self._again is None and unheard and not self.up_to_date:
+            reason = f"finished by {teacher.peer.name}, and not by {unheard}"
+            self._step(ResyncInput.FINISHED_TOO_EARLY, reason, now)
+        elif self._again is None:
             self._step(ResyncInput.FINISHED, f"finished by {teacher.peer.name}", now)
         else:
             self._step(ResyncInput.FINISHED_TOO_EARLY, self._again, now)
@@ -339,6 +365,7 @@ class Resync:
             if self._again is not None:
                 self._again = None
                 self._in_vain.clear()
+                self._heard_now.clear()
             self.deadline = now + RESYNC_TIMEOUT
             if self._debtors:
                 # However often they come and break off again, that comes to an end.

@@ -7,8 +7,10 @@ changes see `peerproto.updates.live`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Final, Optional
+
+import attrs
 
 from peerproto.peering.memory import Counters
 from peerproto.tables.declaration import Declaration
@@ -26,8 +28,10 @@ _LONGEST_LIFE: Final = 0x7FFFFFFF
 class Sender:
     """What was said on this session so far, as far as encoding depends on it."""
 
-    def __init__(self, timed: bool, counters: Counters) -> None:
-        """``timed`` is whether the peer takes updates with a life; ``counters`` are the peer's."""
+    def __init__(self, timed: bool, counters: Counters, other_names: Mapping[int, str]) -> None:
+        """``timed`` is whether the peer takes updates with a life; ``counters`` are the peer's;
+        ``other_names`` are those of tables that go by another name with it, by our ids of them."""
+        self._other_names = other_names
         self.now = 0
         """The time in ms that expiries and ages are reckoned to."""
         self.taught = 0
@@ -175,6 +179,9 @@ class Sender:
         self._counters.tx_messages += 1
         announced, definition = self._definitions.get(local_id, (None, b""))
         if announced is not declaration:
-            definition = declaration.definition(local_id).encode()
+            message = declaration.definition(local_id)
+            if local_id in self._other_names:
+                message = attrs.evolve(message, name=self._other_names[local_id])
+            definition = message.encode()
             self._definitions[local_id] = declaration, definition
         return definition

@@ -92,12 +92,14 @@ class Session:
         """Why the session is in ``ENDED``, in words."""
         self.call_soon = True
         """Whether the peer is to be called soon after the end: not if it or we erred."""
-        self._directory = adoption.directory
+        self._node_tables = adoption.directory
+        self._directory = adoption.tables_of(peer)
         self._events: list[Event] = []
         """What has happened and was not returned yet."""
         self._frames = FrameBuffer(adoption.limits.message_length)
         self._precedence = Precedence(peer, adoption, meanwhile, standing, self._events)
-        self._receiver = Receiver(peer, adoption, self._precedence, self._events)
+        other_names: dict[int, str] = {}
+        self._receiver = Receiver(peer, adoption, self._precedence, self._events, other_names)
         self._urgent = bytearray()
         self._confirms = 0
         """How many confirms are to be sent."""
@@ -107,11 +109,11 @@ class Session:
         """Messages that were read in this turn."""
         self.unread = False
         """Whether messages wait that are to be read in another turn, by `read_on`."""
-        self._sender = Sender(minor >= MINOR, peer.counters)
+        self._sender = Sender(minor >= MINOR, peer.counters, other_names)
         self._teaching = Teaching(
             self._sender,
             self._directory,
-            lambda: self.tables,
+            lambda: [one for one in self.tables if one.sharing.teach or peer.local],
             lambda: standing.can_finish(self),
         )
         self._now = now
@@ -165,9 +167,10 @@ class Session:
 
     def lacks(self, table: TableStore) -> bool:
         """Whether a table that this node still shares was not defined by the peer as ours is."""
-        if not self._directory.shares(table):
+        if not self._node_tables.shares(table):
             return False
-        return self._receiver.shared(table).remote_id is None
+        # A share of another peer is one that this peer does not know of.
+        return not self._directory.shares(table) or self._receiver.shared(table).remote_id is None
 
     @property
     def tables(self) -> list[SharedTable]:
@@ -181,7 +184,7 @@ class Session:
 
     def behind(self) -> int:
         """How many changes were not sent yet."""
-        return sum(shared.table.log.count_after(shared.sent) for shared in self.tables)
+        return sum(shared.table.log.count_after(shared.sent) for shared in self._receiver.sent)
 
     def unacked(self) -> int:
         """How many changes the peer has yet to ack, of the tables that it is known to have.
@@ -189,7 +192,7 @@ class Session:
         HAProxy does not ack, and does not have, what it has no table for.
         """
         count = 0
-        for shared in self.tables:
+        for shared in self._receiver.sent:
             acked = self.peer.acked.get(shared.table.log, 0)
             if acked or shared.remote_id is not None:
                 count += shared.table.log.count_after(acked)
@@ -419,7 +422,7 @@ class Session:
         if self.state is SessionState.TEACHING or next(self._unacked(), None) is not None:
             return True
         if self.state is SessionState.LIVE:
-            for one in self.tables:
+            for one in self._receiver.sent:
                 if one.table.log.head > one.sent:
                     return True
         return False
@@ -447,8 +450,8 @@ class Session:
             self.peer.counters.tx_messages += 1
             shared.acked = shared.got
         if self.state is SessionState.LIVE:
-            for shared in self.tables:
-                if shared.table.log.head > shared.sent and len(out) < room:
+            for shared in self._receiver.sent:
+                if shared.has_more and len(out) < room:
                     changes, live = self._sender.changes(
                         shared.local_id,
                         shared.outgoing,
@@ -598,7 +601,8 @@ class Session:
     def announce(self, table: TableStore) -> None:
         """Define a table to the peer, which may have looked at another one of its name."""
         waiting = [one for one in self._to_define if self._directory.shares(one)]
-        self._to_define = dict.fromkeys((*waiting, table))
+        more = [one for one in self._directory.alike(table) if self._directory.sharing(one).teach]
+        self._to_define = dict.fromkeys((*waiting, *more))
 
     def _step(self, on: SessionInput) -> bool:
         """Go to the next state: whether there is one."""

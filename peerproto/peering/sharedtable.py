@@ -6,6 +6,7 @@ from typing import Optional
 
 import attrs
 
+from peerproto.peering.sharing import EVENLY, Sharing
 from peerproto.tables.columns import not_kept
 from peerproto.tables.store import TableStore
 from peerproto.updates.outgoing import Outgoing
@@ -34,11 +35,23 @@ class SharedTable:
     acked: Optional[int] = None
     expire: Optional[int] = None
     said: int = 0
+    sharing: Sharing = EVENLY
+    """The rules of the table."""
+    after: Optional[SharedTable] = None
+    """The table of which nothing may wait when this one is sent."""
     table: TableStore = attrs.field(init=False)
     """The table of this node."""
 
     def __attrs_post_init__(self) -> None:
         self.table = self.outgoing.store
+
+    @property
+    def has_more(self) -> bool:
+        """Whether changes of it are to be sent, and may be now."""
+        if self.table.log.head <= self.sent:
+            return False
+        after = self.after
+        return after is None or after.table.log.head <= after.sent
 
     @property
     def remote_id(self) -> Optional[int]:

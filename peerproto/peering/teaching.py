@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Optional
 
-from peerproto.peering.directory import TableDirectory
+from peerproto.peering.peertables import PeerTables
 from peerproto.peering.sending import Sender
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.tables.store import TableStore
@@ -24,7 +24,7 @@ class Teaching:
     def __init__(
         self,
         sender: Sender,
-        directory: TableDirectory,
+        directory: PeerTables,
         tables: Callable[[], list[SharedTable]],
         can_finish: Callable[[], bool],
     ) -> None:

@@ -70,18 +70,25 @@ class _Selection:
     def __iter__(self) -> Iterator[Optional[Entry]]:
         """The entries; ``None`` for each that was looked at and is not meant."""
         if self.raw_key is not None:
-            found = self.table.get_raw(self.raw_key)
-            yield found if self._means(found) else None
+            for found in self.table.entries_of(self.raw_key):
+                yield found if self._means(found) else None
         else:
             for _, entry in self.table.walk(None, *self.filters):
                 yield entry
 
-    def _means(self, entry: Optional[Entry]) -> bool:
-        return entry is not None and all(one(entry) for one in self.filters)
+    def _means(self, entry: Entry) -> bool:
+        return all(one(entry) for one in self.filters)
 
-    def still_meant(self, raw_keys: list[bytes]) -> list[bytes]:
-        """The ones of these keys whose entries are meant: they may have changed meanwhile."""
-        return [key for key in raw_keys if self._means(self.table.get_raw(key))]
+    def do_away(self, entries: list[Entry], how: Callable[[StickTable, list[bytes]], int]) -> None:
+        """Do away with entries that are still meant: they may have changed meanwhile. ``how`` does
+        so with raw keys of a table, or of a share."""
+        by_peer: dict[Optional[str], list[bytes]] = {}
+        for entry in entries:
+            for now in self.table.entries_of(entry.raw_key):
+                if now.peer == entry.peer and self._means(now):
+                    by_peer.setdefault(now.peer, []).append(now.raw_key)
+        for peer, raw_keys in by_peer.items():
+            how(self.table.share(peer), raw_keys)
 
 
 class _TableCommands:
@@ -94,7 +101,7 @@ class _TableCommands:
                 yield _head(table)
             return
         selection = self._selection(arguments)
-        if selection.raw_key is not None and selection.table.get_raw(selection.raw_key) is None:
+        if selection.raw_key is not None and not selection.table.entries_of(selection.raw_key):
             return
         yield _head(selection.table)
         for entry in selection:
@@ -127,7 +134,7 @@ class _TableCommands:
         if selection.everything:
             selection.table.clear()
             return
-        yield from self._do_away(selection, selection.table.remove_raw)
+        yield from self._do_away(selection, StickTable.remove_raw)
 
     def forget(self, arguments: list[str]) -> Answer:
         selection = self._selection(arguments)
@@ -135,18 +142,20 @@ class _TableCommands:
             # Peers may have an entry that is not here yet.
             selection.table.forget_raw([selection.raw_key])
             return
-        yield from self._do_away(selection, selection.table.forget_raw)
+        yield from self._do_away(selection, StickTable.forget_raw)
 
-    def _do_away(self, selection: _Selection, how: Callable[[list[bytes]], object]) -> Answer:
-        doomed: list[bytes] = []
+    def _do_away(
+        self, selection: _Selection, how: Callable[[StickTable, list[bytes]], int]
+    ) -> Answer:
+        doomed: list[Entry] = []
         for entry in selection:
             if entry is not None:
-                doomed.append(entry.raw_key)
+                doomed.append(entry)
             if len(doomed) >= _CLEARED_AT_ONCE:
-                how(selection.still_meant(doomed))
+                selection.do_away(doomed, how)
                 doomed = []
             yield ""
-        how(selection.still_meant(doomed))
+        selection.do_away(doomed, how)
 
     def _table(self, arguments: list[str]) -> StickTable:
         if not arguments:

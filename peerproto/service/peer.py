@@ -51,25 +51,29 @@ class Peer:
 
     def status(self) -> PeerStatus:
         """All that is known of it, as it is now."""
-        node = self._mesh.node
         return PeerStatus.of(
             self._memory,
             self.session,
             self.address,
             self.out_of_step(),
-            list(node.tables.values()),
+            self.tables(),
             self._mesh.now(),
         )
 
+    def tables(self) -> list[TableStore]:
+        """The tables of which it is sent changes: of those that are shared per peer, its own."""
+        tables = self._mesh.node.tables_of(self._memory)
+        return [store for store in tables.values() if tables.sharing(store).teach]
+
     def has_acked(self, changes: Mapping[TableStore, int]) -> bool:
         """Whether it has acked the changes of tables up to these numbers, but for those of entries
-        that are gone, or of tables that are."""
-        acked, tables = self._memory.acked, self._mesh.node.tables
+        that are gone, or of tables that are not sent to it."""
+        acked, tables = self._memory.acked, set(self.tables())
         return all(
             acked.get(store.log, 0) >= number
             or store.log.count_after(acked.get(store.log, 0)) == store.log.count_after(number)
             for store, number in changes.items()
-            if tables.shares(store)
+            if store in tables
         )
 
     def notes(self) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Final, Optional, TypeVar
 
 import attrs
@@ -85,15 +85,18 @@ class Query:
     def __init__(
         self,
         here: Callable[[], TableStore],
+        stores: Callable[[], Mapping[Optional[str], TableStore]],
         now: Callable[[], int],
         conditions: Sequence[Condition] = (),
     ) -> None:
         """
-        :param here: gives what stores the entries; raises if the table is gone.
+        :param here: gives the table; raises if it is gone.
+        :param stores: gives what stores the entries, by the peers whose shares these are.
         :param now: the time in ms.
         :raises LocalProtocolError: the table is gone, or has not what a condition is about.
         """
         self._here = here
+        self._stores = stores
         self._now = now
         layout = here().layout
         self._filters: list[Filter] = []
@@ -115,21 +118,21 @@ class Query:
         :raises StaleCursor: the cursor is not one of this table.
         :raises LocalProtocolError: the table is gone, also if it goes meanwhile.
         """
-        epoch = self._epoch()
-        for place, raw_key in self._places(after):
-            yield Cursor(epoch, place, raw_key), self._entry(raw_key)
+        for peer, store, place, raw_key in self._places(after):
+            cursor = Cursor(store.partitions.epoch, place, raw_key)
+            yield cursor, self._entry(peer, store, raw_key)
 
     def page(self, limit: int, after: Optional[Cursor]) -> Steps[Page]:
         """So many entries at most, from a cursor on."""
         if limit < 1:
             raise LocalProtocolError("entries of a page", limit, "1 at least")
         entries: list[Entry] = []
-        for looked, (place, raw_key) in enumerate(self._places(after), 1):
-            entry = self._entry(raw_key)
+        for looked, (peer, store, place, raw_key) in enumerate(self._places(after), 1):
+            entry = self._entry(peer, store, raw_key)
             if entry is not None:
                 entries.append(entry)
                 if len(entries) >= limit:
-                    return Page(entries, Cursor(self._epoch(), place, raw_key))
+                    return Page(entries, Cursor(store.partitions.epoch, place, raw_key))
             if looked % AT_ONCE == 0:
                 yield
         return Page(entries, None)
@@ -139,8 +142,8 @@ class Query:
         self._cell(by)
         sign = -1 if lowest else 1
         best: list[tuple[int, int, Entry]] = []
-        for looked, (_, raw_key) in enumerate(self._places(None), 1):
-            entry = self._entry(raw_key)
+        for looked, (peer, store, _, raw_key) in enumerate(self._places(None), 1):
+            entry = self._entry(peer, store, raw_key)
             if entry is not None and count > 0:
                 value = entry.value(self._cell(by))
                 assert isinstance(value, int)
@@ -154,9 +157,6 @@ class Query:
                 yield
         return [entry for _, _, entry in sorted(best, key=lambda one: one[:2], reverse=True)]
 
-    def _epoch(self) -> str:
-        return self._here().partitions.epoch
-
     def _cell(self, name: str) -> Cell:
         """The value of this name, as the table has it now."""
         cell = self._here().layout.cells.get(name)
@@ -166,21 +166,36 @@ class Query:
             )
         return cell
 
-    def _places(self, after: Optional[Cursor]) -> Iterator[tuple[int, bytes]]:
-        """The partition and the key of each row, from a cursor on."""
-        if after is None:
-            yield from self._here().partitions.walk()
-        elif after.epoch != self._epoch():
-            raise StaleCursor("cursor", str(after), "one of this table, and of this process")
-        else:
-            yield from self._here().partitions.walk(after.place, after.raw_key)
+    def _places(
+        self, after: Optional[Cursor]
+    ) -> Iterator[tuple[Optional[str], TableStore, int, bytes]]:
+        """Whose, and which store, partition and key each row has, from a cursor on."""
+        self._here()
+        seen: set[TableStore] = set()
+        if after is not None:
+            stores = list(self._stores().items())
+            epochs = [store.partitions.epoch for _, store in stores]
+            if after.epoch not in epochs:
+                raise StaleCursor("cursor", str(after), "one of this table, and of this process")
+            at = epochs.index(after.epoch)
+            seen.update(store for _, store in stores[: at + 1])
+            peer, store = stores[at]
+            for place, raw_key in store.partitions.walk(after.place, after.raw_key):
+                yield peer, store, place, raw_key
+        while following := [one for one in self._stores().items() if one[1] not in seen]:
+            peer, store = following[0]
+            seen.add(store)
+            for place, raw_key in store.partitions.walk():
+                yield peer, store, place, raw_key
         self._here()
 
-    def _entry(self, raw_key: bytes) -> Optional[Entry]:
-        store = self._here()
+    def _entry(self, peer: Optional[str], store: TableStore, raw_key: bytes) -> Optional[Entry]:
+        self._here()
         if not all(means(raw_key) for means in self._for_keys):
             return None
         entry = store.get(raw_key, self._now())
+        if entry is not None and peer is not None:
+            entry = attrs.evolve(entry, peer=peer)
         if entry is None or not all(holds(entry) for holds in self._filters):
             return None
         return entry

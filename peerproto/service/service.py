@@ -35,6 +35,7 @@ from peerproto.peering.memory import PeerMemory
 from peerproto.peering.node import Node
 from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
+from peerproto.peering.sharing import Passes, Sharing
 from peerproto.service.dispatcher import Dispatcher
 from peerproto.service.feed import MOST, Feed
 from peerproto.service.keeper import IKeeper
@@ -44,7 +45,7 @@ from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
 from peerproto.service.query import Steps
 from peerproto.service.renewal import Renewal
-from peerproto.service.status import NodeStatus, TableStatus
+from peerproto.service.status import NodeStatus
 from peerproto.service.sticktable import StickTable
 from peerproto.service.upkeep import Upkeep
 from peerproto.service.waiters import Waiters
@@ -142,7 +143,7 @@ class StickTableService(Service):
         )
         self.mesh.credentials = credentials
         self._port = Port(self.mesh, reactor, bind)
-        self.dispatcher = Dispatcher(self.node.tables, self._public, self.mesh.turns, observers)
+        self.dispatcher = Dispatcher(self.node.tables, self.public, self.mesh.turns, observers)
         self._renewal = Renewal(self.mesh, self._clock, self._resynced)
         self._work = Work(self.mesh.turns)
         self._watch = Watch(self._clock, lambda: self._up_to_date)
@@ -173,13 +174,13 @@ class StickTableService(Service):
     @property
     def tables(self) -> list[StickTable]:
         """All tables, those included that were adopted from peers so far."""
-        return [self._public(store) for store in self.node.tables.values()]
+        return [self.public(store) for store in self.node.tables.values()]
 
     def table(self, name: str) -> StickTable:
         """:raises KeyError: there is no table of this name (yet)."""
-        return self._public(self.node.tables[name])
+        return self.public(self.node.tables[name])
 
-    def _public(self, store: TableStore) -> StickTable:
+    def public(self, store: TableStore) -> StickTable:
         """The one object that an application has for a table."""
         known = self._tables.get(store)
         if known is None:
@@ -215,6 +216,39 @@ class StickTableService(Service):
         """Share a table no longer; with ``learn_tables`` a peer may bring it back."""
         before = self.node.tables.get(name)
         self.node.remove_table(name)
+        self._tell_gone(before)
+
+    def share(
+        self,
+        name: str,
+        *,
+        learn: bool = True,
+        teach: bool = True,
+        per_peer: bool = False,
+        relay: Union[bool, Passes] = False,
+        after: Optional[str] = None,
+    ) -> None:
+        """Share the table of this name otherwise than evenly with all peers; it need not be there
+        yet. What is not said is as it is without any rules.
+
+        :param learn: whether what peers send of it is stored.
+        :param teach: whether peers are sent what is stored.
+        :param per_peer: each peer has a store of its own, to learn into and to be taught from: see
+            `StickTable.contributions`. The node is up to date when each peer has taught. A
+            table that was shared otherwise begins anew.
+        :param relay: what one peer says is passed on to the others as our change, never to where
+            it came from; a function of two names tells whether what the first one says goes to
+            the second. What changes nothing is not passed on; of a lesson, only entries are that
+            were not known here.
+        :param after: the name of a table; this one is sent to a peer only while nothing of that
+            one waits to be sent to it.
+        :raises LocalProtocolError: both ``per_peer`` and ``relay``, or ``after`` in a circle.
+        """
+        passes = _to_all if relay is True else relay or None
+        before = self.node.tables.get(name)
+        news = self.node.share(name, Sharing(learn, teach, per_peer, passes, after))
+        if news is not None:
+            self._share_anew(news, name)
         self._tell_gone(before)
 
     def _tell_gone(self, store: Optional[TableStore]) -> None:
@@ -351,12 +385,11 @@ class StickTableService(Service):
         :param tables: names of tables; ``None`` for all that there are.
         :raises KeyError: there is no such peer, or no such table.
         """
-        stores = self.node.tables
-        names = stores if tables is None else tables
-        changes = {stores[name]: stores[name].log.head for name in names}
+        names = {self.node.tables[name].name for name in tables or self.node.tables}
         handles = [self._peers[name] for name in (self._peers if peers is None else peers)]
 
         def delivered(peer: Peer) -> Deferred[Optional[Failure]]:
+            changes = {one: one.log.head for one in peer.tables() if one.name in names}
             return self._watch.delivered(peer, changes).addErrback(
                 lambda reason: reason if self._peers.get(peer.name) is peer else None
             )
@@ -446,7 +479,7 @@ class StickTableService(Service):
             resync_in_words=resync.state.value,
             reason=resync.reason,
             peers={name: peer.status() for name, peer in self._peers.items()},
-            tables={name: TableStatus.of(one) for name, one in self.node.tables.items()},
+            tables={name: self.table(name).status() for name in self.node.tables},
         )
 
     @property
@@ -582,6 +615,11 @@ class StickTableService(Service):
         """A table is shared anew, or more of what peers have: they are told after this turn."""
         if self._begun:
             self._renewal.add(reason, None if name is None else self.node.tables[name])
+
+
+def _to_all(source: str, target: str) -> bool:
+    """Whom a relay passes on to, if nothing else is said."""
+    return True
 
 
 def _first_failure(reason: Failure) -> Failure:

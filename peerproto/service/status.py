@@ -166,6 +166,8 @@ class TableStatus:
     """Entries that a full ``nopurge`` table did not take so far."""
     tombstones: int
     """Entries that were forgotten here and of which peers are still told."""
+    shares: Mapping[str, int]
+    """By the names of peers, how many entries their shares have, where it is shared per peer."""
 
     @property
     def adopted_from(self) -> Optional[str]:
@@ -173,16 +175,18 @@ class TableStatus:
         return self.declaration.adopted_from
 
     @classmethod
-    def of(cls, table: TableStore) -> TableStatus:
-        """As it is now."""
+    def of(cls, table: TableStore, shares: Mapping[str, TableStore]) -> TableStatus:
+        """As it is now, with the shares that there are of it."""
+        stores = (table, *shares.values())
         return cls(
-            table.name,
-            table.declaration,
-            table.used,
-            table.log.head & ID_MASK,
-            table.trashed,
-            table.refused,
-            len(table.tombstones),
+            name=table.name,
+            declaration=table.declaration,
+            used=sum(one.used for one in stores),
+            update_id=table.log.head & ID_MASK,
+            trashed=sum(one.trashed for one in stores),
+            refused=sum(one.refused for one in stores),
+            tombstones=sum(len(one.tombstones) for one in stores),
+            shares={peer: one.used for peer, one in shares.items()},
         )
 
 

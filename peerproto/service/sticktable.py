@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional, Protocol, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from peerproto.peering.node import Node
@@ -18,7 +19,7 @@ from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
 from peerproto.tables.record import Record
 from peerproto.tables.store import How, TableFull, TableStore
-from peerproto.updates.restoring import restore
+from peerproto.updates.restoring import check, restore
 from peerproto.wire import keys
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.keys import Key, KeyType
@@ -35,6 +36,9 @@ class Holder(Protocol):
 
     def now(self) -> int:
         """The time in ms by which lives go."""
+
+    def public(self, store: TableStore) -> StickTable:
+        """The one object that an application has for a table."""
 
     def changed(self, batches: list[Changes]) -> None:
         """Tell observers of changes, and let sessions send what was changed here."""
@@ -60,10 +64,44 @@ class StickTable:
     def __init__(self, service: Holder, table: TableStore) -> None:
         self._service = service
         self._table = table
+        self.peer = service.node.tables.peer_of(table)
+        """The peer whose share of the table this is; ``None`` if it is a whole table."""
 
     def __repr__(self) -> str:
         state = f"{len(self)} entries" if self.shared else "gone"
-        return f"<StickTable {self.name}: {self.key_type.word}, {state}>"
+        of = "" if self.peer is None else f" of {self.peer}"
+        return f"<StickTable {self.name}{of}: {self.key_type.word}, {state}>"
+
+    @property
+    def per_peer(self) -> bool:
+        """Whether each peer has a share of its own: see `contributions`."""
+        return self.peer is None and self._service.node.tables.sharing(self.name).per_peer
+
+    def contributions(self) -> dict[str, StickTable]:
+        """By the names of peers, their shares of a table that is shared per peer."""
+        if not self.per_peer:
+            return {}
+        return {peer: self._service.public(one) for peer, one in self._stores().items() if peer}
+
+    def share(self, peer: Optional[str]) -> StickTable:
+        """The share of a peer; without a name, the table itself.
+
+        :raises LocalProtocolError: a name is missing, or there is no such share.
+        """
+        if peer is None and not self.per_peer:
+            return self
+        shares = self.contributions()
+        if peer is None or peer not in shares:
+            names = ", ".join(shares) or "none yet"
+            raise LocalProtocolError(f"table {self.name}", f"peer {peer}", f"one of {names}")
+        return shares[peer]
+
+    def _stores(self) -> Mapping[Optional[str], TableStore]:
+        """What stores the entries, by the peers whose shares these are."""
+        if self.per_peer:
+            shares = self._service.node.tables.shares_of(self.name)
+            return dict(shares.items())
+        return {self.peer: self._table}
 
     @property
     def shared(self) -> bool:
@@ -71,7 +109,7 @@ class StickTable:
         return self._service.node.tables.shares(self._table)
 
     def _here(self) -> TableStore:
-        """What stores the entries.
+        """The table within the node.
 
         :raises LocalProtocolError: the table is gone.
         """
@@ -111,14 +149,15 @@ class StickTable:
 
     def status(self) -> TableStatus:
         """What can be said of it now."""
-        return TableStatus.of(self._table)
+        return TableStatus.of(self._table, self._service.node.tables.shares_of(self.name))
 
     def __len__(self) -> int:
-        """Number of entries, expired ones included that were not removed yet."""
-        return self._table.used
+        """Number of entries, those of all shares, expired ones included that were not removed
+        yet."""
+        return sum(store.used for store in self._stores().values())
 
     def __contains__(self, key: Key) -> bool:
-        return self.get(key) is not None
+        return bool(self.entries_of(self._raw(key)))
 
     def __getitem__(self, key: Key) -> Entry:
         """:raises KeyError: there is no such entry."""
@@ -188,7 +227,7 @@ class StickTable:
         return self._service.in_turns(self._query(conditions).top(count, by, lowest))
 
     def _query(self, conditions: Sequence[Condition]) -> Query:
-        return Query(self._here, self._now, conditions)
+        return Query(self._here, self._stores, self._now, conditions)
 
     def records(self, raw_keys: Optional[Iterable[bytes]] = None) -> Iterator[Record]:
         """The records of these raw keys, or of all entries: what is to be kept elsewhere.
@@ -197,12 +236,16 @@ class StickTable:
 
         :raises LocalProtocolError: the table is gone.
         """
-        if raw_keys is None:
-            raw_keys = (raw_key for _, raw_key in self._here().partitions.walk())
-        for raw_key in raw_keys:
-            record = Record.of(self._here(), raw_key, self._now(), self._service.time.ahead)
-            if record is not None:
-                yield record
+        self._here()
+        wanted = None if raw_keys is None else list(raw_keys)
+        ahead = self._service.time.ahead
+        for peer, store in self._stores().items():
+            keys = (one for _, one in store.partitions.walk()) if wanted is None else wanted
+            for raw_key in keys:
+                record = Record.of(store, raw_key, self._now(), ahead, peer)
+                if record is not None:
+                    yield record
+                self._here()
 
     def restore(self, records: Iterable[Record], shift: int = 0) -> int:
         """Bring back entries that were kept elsewhere: how many were stored.
@@ -215,31 +258,59 @@ class StickTable:
         :raises LocalProtocolError: a record has keys of another type or length, or the table is
             gone. Nothing is stored then.
         """
-        batches = restore(self._here(), records, self._now(), self._service.time.ahead - shift)
+        by_store: dict[TableStore, list[Record]] = {}
+        for record in records:
+            by_store.setdefault(self._store_of(record), []).append(record)
+        ahead = self._service.time.ahead - shift
+        for store, some in by_store.items():
+            check(store, some)
+        batches = [
+            batch
+            for store, some in by_store.items()
+            for batch in restore(store, some, self._now(), ahead)
+        ]
         self._service.changed(batches)
         return sum(len(one) for one in batches if one.cause is Cause.RESTORED)
 
-    def get(self, key: Key) -> Optional[Entry]:
+    def _store_of(self, record: Record) -> TableStore:
+        """Where a record is to be stored."""
+        table = self._here()
+        if not self.per_peer:
+            return table
+        if record.peer is None:
+            raise LocalProtocolError(f"record for table {self.name}", record, "the name of a peer")
+        return self._service.node.tables.share(self.name, record.peer)
+
+    def get(self, key: Key, peer: Optional[str] = None) -> Optional[Entry]:
         """The entry of this key, or ``None``.
 
+        :param peer: whose, where the table is shared per peer: see `entries_of`.
         :raises LocalProtocolError: the key is not one of the table's type, or the table
             is gone.
         """
-        return self.get_raw(self._raw(key))
+        return self.share(peer).get_raw(self._raw(key))
+
+    def entries_of(self, raw_key: bytes) -> list[Entry]:
+        """The entry of a raw key, if there is one; where the table is shared per peer, that of
+        each peer who has one.
+
+        :raises LocalProtocolError: the table is gone.
+        """
+        self._here()
+        return _entries_of(raw_key, self._stores(), self._now())
 
     def entries(self, raw_keys: Iterable[bytes]) -> Iterator[Entry]:
         """The entries of raw keys, as they are when the first is asked for, without those that
         are not there; none if the table is gone."""
         if self.shared:
-            now, get = self._now(), self._table.get
+            now, stores = self._now(), self._stores()
             for raw_key in raw_keys:
-                entry = get(raw_key, now)
-                if entry is not None:
-                    yield entry
+                yield from _entries_of(raw_key, stores, now)
 
     def get_raw(self, raw_key: bytes) -> Optional[Entry]:
         """The entry of a raw key (`peerproto.wire.keys`), or ``None``."""
-        return self._here().get(raw_key, self._now())
+        found = self.share(None).entries_of(raw_key)
+        return found[0] if found else None
 
     def set(
         self,
@@ -248,6 +319,7 @@ class StickTable:
         /,
         *,
         expires_in: Optional[int] = None,
+        peer: Optional[str] = None,
         **more: Any,
     ) -> Entry:
         """Create or change an entry, here and on all peers: ``set("192.0.2.7", gpc0=3)``.
@@ -259,11 +331,12 @@ class StickTable:
         :param expires_in: how long the entry lives from now, in ms, up to the table's expiry,
             which it is if nothing is said. HAProxy changes values at once, but does not let an
             entry go before the time that it had for it; a peer that speaks 2.0 goes by its table.
+        :param peer: in whose share, where the table is shared per peer: no other peer gets it.
         :raises LocalProtocolError: a key, value or life that the table cannot store, or the
             table is gone.
         :raises TableFull: the table is full and declared with ``nopurge``.
         """
-        return self.set_raw(self._raw(key), {**values, **more}, expires_in)
+        return self.share(peer).set_raw(self._raw(key), {**values, **more}, expires_in)
 
     def set_raw(
         self, raw_key: bytes, values: Mapping[str, Any], expires_in: Optional[int] = None
@@ -294,22 +367,32 @@ class StickTable:
         """`update` for raw keys."""
         return self._change(entries, changed, expires_in)
 
-    def count(self, key: Key, events: Mapping[str, int] = {}, /, **more: int) -> Entry:
+    def count(
+        self,
+        key: Key,
+        events: Mapping[str, int] = {},
+        /,
+        *,
+        peer: Optional[str] = None,
+        **more: int,
+    ) -> Entry:
         """Count events that happen now, here and on all peers: ``count(key, http_req_rate=1)``.
 
         Counters grow by the number, up to their largest value; rates as HAProxy's own do. The
         entry is created if there is none. Peers get the counters as they are then.
 
+        :param peer: in whose share, where the table is shared per peer: no other peer gets it.
         :raises LocalProtocolError: a key that the table cannot store, a name that is neither a
             counter nor a rate, a number that is none, or the table is gone.
         :raises TableFull: see `set`.
         """
-        return self._change({self._raw(key): {**events, **more}}, counted, None)[0]
+        share = self.share(peer)
+        return share._change({self._raw(key): {**events, **more}}, counted, None)[0]
 
     def _change(
         self, entries: Mapping[bytes, Mapping[str, Any]], how: How, expires_in: Optional[int]
     ) -> list[Entry]:
-        now, table = self._now(), self._here()
+        now, table = self._now(), self.share(None)._here()
         refused = table.refused
         batches = table.change(entries, now, how, expires_in)
         after = [entry for raw_key in entries if (entry := table.get(raw_key, now)) is not None]
@@ -336,10 +419,11 @@ class StickTable:
 
     def forget_raw(self, raw_keys: Iterable[bytes]) -> int:
         """`forget` for raw keys: how many of the entries were here."""
-        table, now = self._here(), self._now()
-        raw_keys = list(raw_keys)
-        count = sum([table.forget(raw_key, now) for raw_key in raw_keys])
-        self._service.changed([Changes(table, Cause.FORGOTTEN, raw_keys, now)])
+        now, raw_keys, count = self._now(), list(raw_keys), 0
+        self._here()
+        for table in self._stores().values():
+            count += sum([table.forget(raw_key, now) for raw_key in raw_keys])
+            self._service.changed([Changes(table, Cause.FORGOTTEN, raw_keys, now)])
         return count
 
     def remove(self, key: Key) -> bool:
@@ -348,20 +432,37 @@ class StickTable:
 
     def remove_raw(self, raw_keys: list[bytes]) -> int:
         """`remove` for raw keys: how many there were."""
-        table = self._here()
-        self._service.node.keys_removed(table, raw_keys)
-        removed = [raw_key for raw_key in raw_keys if table.remove(raw_key)]
-        self._service.changed([Changes(self._table, Cause.CLEARED, removed, self._now())])
-        return len(removed)
+        self._here()
+        count = 0
+        for table in self._stores().values():
+            self._service.node.keys_removed(table, raw_keys)
+            removed = [raw_key for raw_key in raw_keys if table.remove(raw_key)]
+            self._service.changed([Changes(table, Cause.CLEARED, removed, self._now())])
+            count += len(removed)
+        return count
 
     def clear(self) -> int:
         """Remove all entries, here only, as in HAProxy: how many there were."""
-        count = self._here().clear()
-        self._service.node.cleared(self._table)
-        # Observers are told of the first now, of the rest in slices.
-        first = self._table.discard()
-        self._service.changed([Changes(self._table, Cause.CLEARED, first, self._now())])
+        self._here()
+        count = 0
+        for table in self._stores().values():
+            count += table.clear()
+            self._service.node.cleared(table)
+            # Observers are told of the first now, of the rest in slices.
+            first = table.discard()
+            self._service.changed([Changes(table, Cause.CLEARED, first, self._now())])
         return count
 
     def _raw(self, key: Key) -> bytes:
         return keys.to_raw(key, self.layout.key_type, self.layout.key_length)
+
+
+def _entries_of(
+    raw_key: bytes, stores: Mapping[Optional[str], TableStore], now: int
+) -> list[Entry]:
+    found = []
+    for peer, store in stores.items():
+        entry = store.get(raw_key, now)
+        if entry is not None:
+            found.append(entry if peer is None else attrs.evolve(entry, peer=peer))
+    return found

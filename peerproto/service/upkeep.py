@@ -76,7 +76,7 @@ class Upkeep:
     def _work(self) -> Iterator[float]:
         """One slice after the other, of each table in turns: how many seconds to wait then."""
         while True:
-            for table in self._node.tables.values():
+            for table in self._node.tables.stores():
                 self._say_left_out(table)
             waiting = self._waiting()
             for table in waiting:
@@ -125,7 +125,7 @@ class Upkeep:
     def _waiting(self) -> list[TableStore]:
         return [
             table
-            for table in (*self._node.tables.values(), *self._node.tables.removed)
+            for table in (*self._node.tables.stores(), *self._node.tables.removed)
             if self._waits(table)
         ]
 

@@ -33,6 +33,8 @@ class Entry(Mapping[str, Value]):
     """Life left in ms; ``None`` where entries do not expire."""
     brates_factor: int = 1
     """Bytes of a block that byte rates count."""
+    peer: Optional[str] = None
+    """The peer whose share it is in, where the table is shared per peer."""
 
     @property
     def key(self) -> keys.Key:

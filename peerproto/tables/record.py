@@ -34,6 +34,8 @@ class Record:
     """The values, as on the wire, with ages as of `arrived`; but for a long text."""
     text: Optional[bytes] = None
     """The text that belongs into the values, if it is a long one."""
+    peer: Optional[str] = None
+    """The peer whose share it is of, where the table is shared per peer."""
 
     @property
     def key(self) -> keys.Key:
@@ -49,14 +51,18 @@ class Record:
             place = _text_place(layout)
             decoded = (*decoded[:place], text, *decoded[place + 1 :])
         left = None if self.expires is None else self.expires - at
-        return Entry(layout, self.raw_key, decoded, left, self.declaration.brates_factor)
+        factor = self.declaration.brates_factor
+        return Entry(layout, self.raw_key, decoded, left, factor, self.peer)
 
     @classmethod
-    def of(cls, store: RowStore, raw_key: bytes, now: int, ahead: int) -> Optional[Record]:
+    def of(
+        cls, store: RowStore, raw_key: bytes, now: int, ahead: int, peer: Optional[str] = None
+    ) -> Optional[Record]:
         """The record of a key; ``None`` if there is no entry, or it has expired.
 
         :param now: the time in ms.
         :param ahead: what the time since the epoch has more than that.
+        :param peer: the peer whose share it is of.
         """
         row = store.stored(raw_key)
         if row is None:
@@ -66,7 +72,7 @@ class Record:
             return None
         values, text = _outside(store.layout, row, store.record_at)
         expires = None if deadline == NEVER else deadline + ahead
-        return cls(store.declaration, raw_key, came + ahead, expires, values, text)
+        return cls(store.declaration, raw_key, came + ahead, expires, values, text, peer)
 
     def kept_values(self) -> Optional[bytes]:
         """The values as tables of this process keep them; ``None`` if there is no room for a long

@@ -10,7 +10,7 @@ from peerproto.tables.change import changed
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.expiry import NEVER
-from peerproto.tables.log import ChangeLog
+from peerproto.tables.log import ChangeLog, Sparing
 from peerproto.tables.room import Quota
 from peerproto.tables.row import UNENDING
 from peerproto.tables.rowstore import SLICE, RowStore
@@ -122,11 +122,11 @@ class TableStore(RowStore):
             if self.tells_of(key):
                 self.log.record(key, columns)
 
-    def forget(self, key: bytes, now: int) -> bool:
+    def forget(self, key: bytes, now: int, sparing: Optional[Sparing] = None) -> bool:
         """Remove an entry here, and have peers zero theirs: whether it was there.
 
         Until it would have expired, or for the table's ``expire`` if there was none, a tombstone
-        stands for it: peers that were away hear of it, too.
+        stands for it: peers that were away hear of it, too. ``sparing`` tells who does not.
         """
         deadline = self._deadline(key)
         was_there = deadline is not None and deadline > now
@@ -138,7 +138,7 @@ class TableStore(RowStore):
         for fallen in self.tombstones.put(key, deadline):
             self.log.forget(fallen)
         self.log.mark(now)
-        self.log.record(key, self.layout.bits)
+        self.log.record(key, self.layout.bits, sparing)
         return was_there
 
     def forgotten(self, key: bytes, now: int) -> bool:

@@ -15,6 +15,17 @@ from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Layout
 
 
+def check(table: TableStore, records: Iterable[Record]) -> None:
+    """See whether records can be stored in a table.
+
+    :raises LocalProtocolError: a record has keys of another type or length.
+    """
+    for record in records:
+        problem = disagreement(table, record.declaration.layout)
+        if problem is not None:
+            raise LocalProtocolError(f"record for table {table.name}", record, problem)
+
+
 def restore(table: TableStore, records: Iterable[Record], now: int, ahead: int) -> list[Changes]:
     """Store records, each with its own arrival and the end of its life: what happened.
 
@@ -22,14 +33,11 @@ def restore(table: TableStore, records: Iterable[Record], now: int, ahead: int) 
     the record, and those of entries that were forgotten. Columns that the table has not are
     dropped.
 
+    :param records: such as `check` finds nothing wrong with.
     :param ahead: what the records' time since the epoch has more than ``now`` has.
-    :raises LocalProtocolError: a record has keys of another type or length; nothing is stored.
     """
     latest: dict[bytes, Record] = {}
     for record in records:
-        problem = disagreement(table, record.declaration.layout)
-        if problem is not None:
-            raise LocalProtocolError(f"record for table {table.name}", record, problem)
         other = latest.get(record.raw_key)
         if other is None or other.arrived <= record.arrived:
             latest[record.raw_key] = record

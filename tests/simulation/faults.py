@@ -18,7 +18,7 @@ from peerproto.peering import adoption, node, resync
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.session import Session
 from peerproto.peering.states import SessionState
-from peerproto.tables import store as table
+from peerproto.tables import rowstore as table
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.log import ChangeLog
 from peerproto.tables.partitions import Sweep
@@ -43,7 +43,9 @@ def everywhere(function: Callable[..., Any], instead: Callable[..., Any]) -> Ite
 
 def lessons_overwrite() -> AbstractContextManager[Any]:
     """What was set here while the node learns is overwritten by the lesson's older values."""
-    return patch.object(ChangeLog, "later", lambda self, keys, number, overwritten=False: {})
+    return patch.object(
+        ChangeLog, "later", lambda self, keys, number, overwritten=False, peer=None: {}
+    )
 
 
 @contextmanager

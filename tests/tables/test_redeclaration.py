@@ -126,7 +126,7 @@ class RedeclarationTests(SynchronousTestCase):
         table = table_of("type integer size 1k expire 1h store gpc0,conn_rate(9s)")
         for number in range(600):
             table.set(key(number), {"gpc0": number, "conn_rate": 3}, 1000)
-        sender = Sender(True, Counters())
+        sender = Sender(True, Counters(), {})
         sender.now = 2000
         lesson = sender.lesson([(1, Outgoing(table))], lambda _: True)
         taught = next(lesson) + next(lesson)
@@ -435,7 +435,7 @@ class GivenAwayTests(SynchronousTestCase):
 
     def test_lesson(self) -> None:
         """A lesson that goes on teaches each value as what it is."""
-        lesson = Sender(True, Counters()).lesson([(1, Outgoing(self.table))], lambda _: True)
+        lesson = Sender(True, Counters(), {}).lesson([(1, Outgoing(self.table))], lambda _: True)
         began = next(lesson) + next(lesson)
         self.assertEqual(read_lesson(began).values[key(0)], {"gpc0": 5})
         self.give_away()
@@ -457,7 +457,7 @@ class MidLessonTests(SynchronousTestCase):
         table = TableStore(attrs.evolve(of_elements(1), expire=3_600_000))
         for number in range(2000):
             table.set(key(number), {}, 0)
-        lesson = Sender(True, Counters()).lesson([(1, Outgoing(table))], lambda _: True)
+        lesson = Sender(True, Counters(), {}).lesson([(1, Outgoing(table))], lambda _: True)
         before = next(lesson) + next(lesson)
         table.redeclare(attrs.evolve(table.declaration, expire=5000))
         after = b"".join(lesson)
@@ -500,7 +500,7 @@ class Taught:
 
 
 def taught(table: TableStore, now: int) -> Taught:
-    sender = Sender(True, Counters())
+    sender = Sender(True, Counters(), {})
     sender.now = now
     return read_lesson(b"".join(sender.lesson([(1, Outgoing(table))], lambda _: True)))
 
@@ -648,7 +648,7 @@ class ManyPeersTests(SynchronousTestCase):
         table = TableStore(attrs.evolve(self.whole, size=3000, layout=self.layout({"conn_cnt"})))
         for number in range(2000):
             table.set(key(number), {"conn_cnt": number}, 0)
-        lesson = Sender(True, Counters()).lesson(
+        lesson = Sender(True, Counters(), {}).lesson(
             [(1, Outgoing(before)), (2, Outgoing(table)), (3, Outgoing(after))], lambda _: True
         )
         said = b"".join(islice(lesson, 4))

@@ -121,7 +121,7 @@ class CostTests(SynchronousTestCase):
         """What is still known where so many are defined; the first one is used again each time."""
         node, session = node_and_session(declaration)
         node.adoption.limits = Limits(tables_per_peer=5)
-        known = Definitions(node.adoption, session.differences)
+        known = Definitions(node.tables_of(session.peer), node.adoption.limits, session.differences)
         (shared,) = session.tables
         for definition in defined:
             shared.reception = known.reception(definition, shared, [])
@@ -133,7 +133,7 @@ class CostTests(SynchronousTestCase):
         """What is looked up again, or forgotten with its table, takes no room from others."""
         node, session = node_and_session(TABLE)
         node.adoption.limits = Limits(tables_per_peer=1)
-        known = Definitions(node.adoption, session.differences)
+        known = Definitions(node.tables_of(session.peer), node.adoption.limits, session.differences)
         (shared,) = session.tables
         one, other = narrow("gpt0"), narrow("gpc0")
         for definition in (one, *[other] * 100):
@@ -152,7 +152,7 @@ class CostTests(SynchronousTestCase):
         """However many tables are defined that are not shared, so many ids are known."""
         node, session = node_and_session(TABLE)
         node.adoption.limits = Limits(tables_per_peer=5)
-        known = Definitions(node.adoption, session.differences)
+        known = Definitions(node.tables_of(session.peer), node.adoption.limits, session.differences)
         for number in range(100):
             known.remember(
                 attrs.evolve(narrow("gpt0"), id=number, name=f"t{number}"), Unshared(None)

@@ -44,7 +44,7 @@ class Pupil:
     """Draws lessons, and reads what comes."""
 
     def __init__(self, *tables: TableStore) -> None:
-        self.sender = Sender(True, Counters())
+        self.sender = Sender(True, Counters(), {})
         self.lesson: Iterator[bytes] = self.sender.lesson(
             [(number, outgoing(table)) for number, table in enumerate(tables, 1)], lambda _: True
         )
