@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectError
 
 from peerproto import StickTableService
 from peerproto.tables.declaration import Declaration
+from peerproto.testing.entries import write
 from testbed import (
     Entry,
     HAProxy,
@@ -31,7 +32,6 @@ from testbed import (
     reactor,
     until,
 )
-from testbed.entries import write
 
 from .conftest import every_haproxy
 

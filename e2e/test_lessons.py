@@ -11,8 +11,8 @@ import attrs
 from pytest_twisted import ensureDeferred
 
 from peerproto.tables.declaration import Declaration
+from peerproto.testing.entries import write
 from testbed import HAProxy, Link, Mesh, Node, Peerproto, RawPeer, free_port, parse_table, until
-from testbed.entries import write
 
 from .conftest import every_haproxy
 

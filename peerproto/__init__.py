@@ -5,11 +5,13 @@ from peerproto.peering.limits import Limits
 
 # Tables
 from peerproto.service.batch import Batch
+from peerproto.service.command import Command, CommandError
 from peerproto.service.feed import Feed, FeedOverrun
 from peerproto.service.filters import Filter, Network, Prefix
 from peerproto.service.keeper import IKeeper
 from peerproto.service.nodetime import NodeTime
 from peerproto.service.observers import IObserver, Observer
+from peerproto.service.part import IPart, Metric, Part
 from peerproto.service.query import Cursor, Page, StaleCursor
 from peerproto.service.service import StickTableService
 from peerproto.service.status import Lag, NodeStatus, PeerStatus, TableStatus
@@ -37,6 +39,8 @@ __version__ = "0.2.0"
 __all__ = [
     "Batch",
     "Cause",
+    "Command",
+    "CommandError",
     "Cursor",
     "Declaration",
     "Entry",
@@ -46,18 +50,21 @@ __all__ = [
     "Frequency",
     "IKeeper",
     "IObserver",
+    "IPart",
     "Key",
     "KeyType",
     "Lag",
     "Limits",
     "LocalProtocolError",
     "MalformedMessage",
+    "Metric",
     "Network",
     "NodeStatus",
     "NodeTime",
     "Observer",
     "OversizedMessage",
     "Page",
+    "Part",
     "PeerError",
     "PeerStatus",
     "Prefix",

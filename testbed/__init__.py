@@ -1,8 +1,8 @@
 """Real HAProxies and peerprotos to try things on: what `e2e` and `bench` share."""
 
+from peerproto.testing.entries import Text, Update
 from testbed.authority import Authority
 from testbed.conversation import Conversation, closed, converse, get
-from testbed.entries import Text, Update
 from testbed.haproxy import HAProxy
 from testbed.link import BUFFER, Link
 from testbed.mesh import Mesh

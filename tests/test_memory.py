@@ -9,8 +9,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.service.service import StickTableService
+from peerproto.tables.declaration import Declaration
 from peerproto.testing import MemoryNetwork
 from peerproto.testing.network import MemoryClock, MemoryConnection
+from peerproto.wire.messages import Ack, ErrorMessage
 
 RATES = {"rates": "type integer size 10k store gpc0"}
 
@@ -208,3 +210,57 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(one.ended, [])
         clock.advance(1)
         self.assertEqual(one.ended, [2])
+
+
+class RawPeerTests(SynchronousTestCase):
+    """A peer that speaks as the test tells it, beside a real service."""
+
+    TABLE = Declaration.parse("rates", "type integer size 10k expire 10s store gpc0")
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork()
+        self.addCleanup(self.network.stop)
+        self.app = self.network.peer("app", learn_tables=True)
+
+    def test_calls(self) -> None:
+        """It calls a service, and what both say is understood."""
+        self.network.start()
+        raw = self.network.raw_peer("lb1", "app")
+        self.network.advance(0)
+        self.assertEqual(raw.lines, ["200"])
+        raw.define(self.TABLE)
+        raw.update(7, {"gpc0": 3}, 1)
+        self.network.advance(0)
+        self.assertEqual(self.app.table("rates")[7]["gpc0"], 3)
+        self.assertIn(Ack(1, 1), raw.heard)
+        self.app.table("rates").set(8, gpc0=4)
+        self.network.advance(0)
+        self.assertEqual([(one.key, one.values) for one in raw.updates], [(8, {"gpc0": 4})])
+        self.assertEqual(len(raw.acked), 1)
+        self.network.advance(7)
+        self.assertTrue(self.app.peers["lb1"].connected)
+        raw.beats = False
+        self.network.advance(11)
+        self.assertFalse(self.app.peers["lb1"].connected)
+
+    def test_is_called(self) -> None:
+        """It is called by a service, as often as the connection ends."""
+        called = self.network.raw_peers("lb1")
+        self.app.add_peer("lb1", self.network.client("lb1", "app"))
+        self.network.start()
+        self.network.advance(1)
+        self.assertEqual([len(one.lines) for one in called], [3])
+        self.assertTrue(self.app.peers["lb1"].connected)
+        called[0].hang_up()
+        self.network.advance(5)
+        self.assertEqual(len(called), 2)
+
+    def test_any_bytes(self) -> None:
+        """It may say what nobody should say: the service ends the session, and tells why."""
+        self.network.start()
+        raw = self.network.raw_peer("lb1", "app")
+        self.network.advance(0)
+        raw.send(b"\x0a\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+        self.network.advance(2)
+        self.assertTrue(raw.closed.called)
+        self.assertIn(ErrorMessage.PROTOCOL, raw.heard)

@@ -60,6 +60,7 @@ class Readiness(Service):
         self._stick_tables = stick_tables
         self._notifier = notifier
         self._status = ""
+        self._up_to_date = self._told = False
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
 
@@ -87,13 +88,21 @@ class Readiness(Service):
             self._looking.stop()
 
     def _ready(self, _reason: str) -> None:
-        if self._looking.running:
+        self._up_to_date = True
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Say it once, when all parts of the node are ready, too."""
+        waits = self._up_to_date and not self._told and self._looking.running
+        if waits and not self._stick_tables.not_ready():
+            self._told = True
             self._notifier.tell(READY=1)
 
     def _failed(self, reason: Failure) -> None:
         self._log.failure("systemd is told of no status any more", reason)
 
     def _look(self) -> None:
+        self._tell_ready()
         status = self.status()
         if status != self._status:
             self._status = status

@@ -1,48 +1,30 @@
-"""The runtime commands, by HAProxy's words; an answer is text, produced as it is read."""
+"""The commands of a runtime socket: found by their words, as HAProxy does, and guarded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Optional
 
-import attrs
-
-from peerproto import LocalProtocolError
-from peerproto.runtime.words import CommandError
-
-Answer = Iterator[str]
-"""Pieces of text. An empty one means that there was work, but nothing to say yet."""
-
-
-@attrs.frozen
-class Command:
-    """One command: the words that it begins with, and what it does with the rest."""
-
-    words: tuple[str, ...]
-    usage: str
-    """What follows the words."""
-    summary: str
-    run: Callable[[list[str]], Answer]
-    changes: bool = False
-    """Whether it does something that holds even if nobody reads the answer."""
-
-    @property
-    def line(self) -> str:
-        """Its line in ``help``."""
-        return f"  {' '.join(self.words)} {self.usage}".ljust(42) + f": {self.summary}\n"
+from peerproto import Command, CommandError, LocalProtocolError
+from peerproto.service.command import Answer
 
 
 class Commands:
     """What a runtime socket understands."""
 
-    def __init__(self, commands: list[Command]) -> None:
-        self._commands = sorted(
-            [
-                *commands,
-                Command(("help",), "[<command>]", "list matching or all commands", self._help),
-            ],
-            key=lambda command: command.words,
-        )
+    def __init__(
+        self, commands: list[Command], more: Callable[[], Iterable[Command]] = lambda: ()
+    ) -> None:
+        """``more`` gives those that come and go: where words are the same, the first ones hold."""
+        self._own = [
+            *commands,
+            Command(("help",), "[<command>]", "list matching or all commands", self._help),
+        ]
+        self._more = more
+
+    @property
+    def _commands(self) -> list[Command]:
+        return sorted([*self._own, *self._more()], key=lambda command: command.words)
 
     def answer(self, words: list[str]) -> Answer:
         """Run a command: its answer, or how it is to be called."""
@@ -79,8 +61,9 @@ class Commands:
 
     def _listing(self, words: list[str]) -> Answer:
         """The commands that share their first word with these, or all."""
-        alike = [one for one in self._commands if one.words[0] == (words or [""])[0]]
+        commands = self._commands
+        alike = [one for one in commands if one.words[0] == (words or [""])[0]]
         yield "The following commands are valid:\n"
-        yield from (command.line for command in alike or self._commands)
+        yield from (command.line for command in alike or commands)
         yield f"{'  prompt':<42}: toggle interactive mode with prompt\n"
         yield f"{'  quit':<42}: disconnect\n"

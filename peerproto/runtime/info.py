@@ -8,12 +8,12 @@ import resource
 
 import peerproto
 import twisted
-from peerproto.runtime.commands import Answer, Command
+from peerproto.service.command import Answer, Command, CommandError
 from peerproto.service.service import StickTableService
 
 
 def info_commands(service: StickTableService) -> list[Command]:
-    """The commands about the process."""
+    """The commands about the process, and what runs in it."""
 
     def show(_: list[str]) -> Answer:
         node = service.status()
@@ -41,4 +41,19 @@ def info_commands(service: StickTableService) -> list[Command]:
         for name, value in values.items():
             yield f"{name}: {value}\n"
 
-    return [Command(("show", "info"), "", "report information about this process", show)]
+    def show_parts(arguments: list[str]) -> Answer:
+        parts = service.parts.status()
+        for name in arguments or parts:
+            if name not in parts:
+                raise CommandError(
+                    f"No such part: '{name}'. There are: {', '.join(parts) or 'none'}"
+                )
+            yield f"# part: {name}\n"
+            yield from (f"{key}: {value}\n" for key, value in parts[name].items())
+
+    return [
+        Command(("show", "info"), "", "report information about this process", show),
+        Command(
+            ("show", "parts"), "[<part>]...", "report how the parts of this node stand", show_parts
+        ),
+    ]

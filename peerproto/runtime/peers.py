@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from peerproto.runtime.commands import Answer, Command
-from peerproto.runtime.words import CommandError
+from peerproto.service.command import Answer, Command, CommandError
 from peerproto.service.peer import Peer
 from peerproto.service.service import StickTableService
 from peerproto.service.status import SharedTableStatus, TableStatus

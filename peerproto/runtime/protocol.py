@@ -269,8 +269,9 @@ class RuntimeService(Service):
 
 
 def runtime_commands(service: StickTableService) -> Commands:
-    """All commands for this service."""
-    return Commands([*table_commands(service), *peer_commands(service), *info_commands(service)])
+    """All commands for this service and its parts."""
+    own = [*table_commands(service), *peer_commands(service), *info_commands(service)]
+    return Commands(own, service.parts.commands)
 
 
 def runtime_service(

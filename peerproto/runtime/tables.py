@@ -8,8 +8,7 @@ from typing import Final, Optional
 import attrs
 
 from peerproto import Entry, LocalProtocolError
-from peerproto.runtime.commands import Answer, Command
-from peerproto.runtime.words import CommandError
+from peerproto.service.command import Answer, Command, CommandError
 from peerproto.service.filters import OPERATORS, Cell, Filter
 from peerproto.service.service import StickTableService
 from peerproto.service.sticktable import StickTable

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import re
 
-
-class CommandError(Exception):
-    """A command cannot be done; its text says why."""
-
-
 _COMMAND = re.compile(r"(?:\\.|[^;\\]|\\$)+", re.DOTALL)
 _WORD = re.compile(r"(?:\\.|[^\s\\]|\\$)+", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)

@@ -41,6 +41,8 @@ from peerproto.service.feed import MOST, Feed
 from peerproto.service.keeper import IKeeper
 from peerproto.service.nodetime import NodeTime
 from peerproto.service.observers import IObserver
+from peerproto.service.part import IPart
+from peerproto.service.parts import Parts
 from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
 from peerproto.service.query import Steps
@@ -146,6 +148,8 @@ class StickTableService(Service):
         self.dispatcher = Dispatcher(self.node.tables, self.public, self.mesh.turns, observers)
         self._renewal = Renewal(self.mesh, self._clock, self._resynced)
         self._work = Work(self.mesh.turns)
+        self.parts = Parts()
+        """The features that this node has beside its tables, by name."""
         self._watch = Watch(self._clock, lambda: self._up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
         self._resync_told = ("", "")
@@ -480,6 +484,7 @@ class StickTableService(Service):
             reason=resync.reason,
             peers={name: peer.status() for name, peer in self._peers.items()},
             tables={name: self.table(name).status() for name in self.node.tables},
+            parts=self.parts.status(),
         )
 
     @property
@@ -490,6 +495,24 @@ class StickTableService(Service):
     def address(self) -> Any:
         """Where the service listens; ``None`` if it does not."""
         return self._port.address()
+
+    def add_part(self, name: str, part: IPart) -> None:
+        """Have one more part: its status, its commands and what it measures are shown from now on
+        wherever those of the node are.
+
+        :raises LocalProtocolError: there is a part of this name, or with such a command, already.
+        """
+        self.parts.add(name, part)
+
+    def remove_part(self, name: str) -> None:
+        """:raises KeyError: there is no part of this name."""
+        self.parts.remove(name)
+
+    def not_ready(self) -> list[str]:
+        """Every reason why this node is not ready to be relied on, in words: it has still to learn,
+        or a part of it is not ready."""
+        learning = [] if self._up_to_date else [f"{self.resync.state.value}: {self.resync.reason}"]
+        return [*learning, *self.parts.not_ready()]
 
     # -- Service ---------------------------------------------------------
 

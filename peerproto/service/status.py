@@ -10,6 +10,7 @@ import attrs
 from peerproto.peering.memory import Counters, PeerMemory
 from peerproto.peering.session import Session
 from peerproto.peering.sharedtable import SharedTable
+from peerproto.service.part import Plain
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import TableStore
@@ -212,6 +213,8 @@ class NodeStatus:
     """The remote peers by name."""
     tables: Mapping[str, TableStatus]
     """All tables by name, those included that were adopted."""
+    parts: Mapping[str, Mapping[str, Plain]]
+    """The parts by name, with what they say of themselves."""
 
     @property
     def connected(self) -> int:

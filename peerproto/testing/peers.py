@@ -22,7 +22,8 @@ for each peer, and has it joined with `MemoryNetwork.add`.
 
 What goes wrong between real peers goes wrong here too: `MemoryNetwork.part` two of them,
 or take a connection from `MemoryNetwork.between` and stall or cut it
-(`peerproto.testing.network.MemoryConnection`). With a ``pace``, bytes take their time.
+(`peerproto.testing.network.MemoryConnection`). With a ``pace``, bytes take their time. A
+`MemoryNetwork.raw_peer` speaks the protocol as the test tells it to, right or wrong.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from peerproto.service.service import StickTableService
@@ -53,6 +54,7 @@ from peerproto.testing.network import (
     MemoryConnection,
     MemoryTransport,
 )
+from peerproto.testing.rawpeer import RawPeer
 
 WALL_CLOCK = 1_700_000_000.0
 """What the wall clock shows first, in seconds since the epoch."""
@@ -121,6 +123,27 @@ class MemoryNetwork:
             service.expect_peer(other.localpeer)
         self.services[service.localpeer] = service
         return service
+
+    def raw_peer(self, name: str, called: str) -> RawPeer:
+        """A peer that says what the test tells it to say: it has called a service by its name, and
+        said hello. What the service answers is there after `advance`."""
+        self.services[called].expect_peer(name)
+        peer = RawPeer(name, called, self.clock)
+        self.connect(called, Factory.forProtocol(lambda: peer), name)
+        peer.greet()
+        return peer
+
+    def raw_peers(self, name: str) -> list[RawPeer]:
+        """Listen under a name like `raw_peer`, for services that call: those that were called so
+        far, the latest one at the end."""
+        called: list[RawPeer] = []
+
+        def accept() -> RawPeer:
+            called.append(RawPeer(name, clock=self.clock))
+            return called[-1]
+
+        self.listen(name, Factory.forProtocol(accept))
+        return called
 
     def server(self, name: str) -> IStreamServerEndpoint:
         """The endpoint on which the peer ``name`` listens."""

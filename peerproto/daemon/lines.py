@@ -1,0 +1,66 @@
+"""The text of a ``peers.ini`` to its sections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from peerproto.service.section import ConfigError, Line, Section
+
+_HEADING: Final = re.compile(r"\[\s*([^\]]*?)\s*\]")
+
+
+def text_of(path: str) -> str:
+    """The text of a configuration file.
+
+    :raises OSError: it cannot be read.
+    """
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        # An editor may have put a byte order mark in front.
+        return file.read().removeprefix("\ufeff")
+
+
+def check_whole(path: str, text: str) -> None:
+    """See whether a file may have been cut.
+
+    :raises ConfigError: its last line does not end. HAProxy does not take that either.
+    """
+    if text and not text.endswith("\n"):
+        lines = text.split("\n")
+        raise ConfigError(
+            path,
+            len(lines),
+            lines[-1],
+            "a line feed at the end of the last line: the file may have been cut",
+        )
+
+
+def sections_of(path: str, text: str, names: Iterable[str]) -> dict[str, Section]:
+    """The sections of a file by name; those that it has not are empty.
+
+    :param path: for error messages.
+    :param names: the sections that it may have.
+    :raises ConfigError: a line is neither a heading nor ``key = value`` in a section.
+    """
+    sections = {name: Section(name, path, 0) for name in names}
+    headings = ", ".join(f"[{name}]" for name in sections)
+    section: Section | None = None
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = re.sub(r"(^|\s)[;#].*", "", raw).strip()
+        if not line:
+            continue
+        heading = _HEADING.fullmatch(line)
+        if heading:
+            section = sections.get(heading[1])
+            if section is None:
+                raise ConfigError(path, number, line, f"one of {headings}")
+            section.number = section.number or number
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if section is None:
+            raise ConfigError(path, number, line, f"a section first, one of {headings}")
+        if not equals or not key or not value:
+            raise ConfigError(path, number, line, "<key> = <value>")
+        section.add(Line(path, number, key, value))
+    return sections

@@ -1,0 +1,69 @@
+"""Parts: the features of a node, as they are found by those who show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Optional, Union
+
+import attrs
+from zope.interface import Interface, implementer
+
+from peerproto.service.command import Command
+
+Plain = Union[str, int, float, bool, None]
+"""A value that needs no explanation."""
+
+
+@attrs.frozen
+class Metric:
+    """Something that is measured."""
+
+    name: str
+    """As Prometheus has names: ``peerproto_visitors``."""
+    help: str
+    """What it is, in a line."""
+    value: float
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    counter: bool = False
+    """Whether it only grows; if not, it is a gauge."""
+
+
+class IPart(Interface):
+    """A feature of a node: see `StickTableService.add_part`.
+
+    The runtime socket and others who show a node find it there. So features serve each other
+    without knowing each other.
+    """
+
+    def status() -> Mapping[str, Plain]:
+        """How it stands, in values by their names."""
+
+    def commands() -> Iterable[Command]:
+        """The commands that it offers, as long as it is a part."""
+
+    def metrics() -> Iterable[Metric]:
+        """What it measures, as of now."""
+
+    def not_ready() -> Optional[str]:
+        """Why it is not ready, in words; ``None`` if it is."""
+
+
+@implementer(IPart)
+class Part:
+    """A part that offers nothing, and is ready: the methods of `IPart` to be overridden."""
+
+    def status(self) -> Mapping[str, Plain]:
+        """See `IPart`."""
+        return {}
+
+    def commands(self) -> Iterable[Command]:
+        """See `IPart`."""
+        return ()
+
+    def metrics(self) -> Iterable[Metric]:
+        """See `IPart`."""
+        return ()
+
+    def not_ready(self) -> Optional[str]:
+        """See `IPart`."""
+        return None
