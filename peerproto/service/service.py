@@ -6,9 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
-from weakref import WeakValueDictionary
 
-from twisted.application.service import Service
 from twisted.internet.defer import (
     Deferred,
     FirstError,
@@ -17,15 +15,12 @@ from twisted.internet.defer import (
     succeed,
 )
 from twisted.internet.interfaces import (
-    IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.task import Cooperator, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from peerproto.connections.addresses import client_endpoint, server_endpoint
-from peerproto.connections.clock import milliseconds
 from peerproto.connections.factory import QuietFactory
 from peerproto.connections.handover import HandOver
 from peerproto.connections.handshake import AcceptingHandshake, CallingHandshake
@@ -35,39 +30,25 @@ from peerproto.peering.memory import PeerMemory
 from peerproto.peering.node import Node
 from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
-from peerproto.peering.sharing import Passes, Sharing
-from peerproto.service.dispatcher import Dispatcher
-from peerproto.service.feed import MOST, Feed
+from peerproto.service.holder import TableHolder
 from peerproto.service.keeper import IKeeper
-from peerproto.service.nodetime import NodeTime
 from peerproto.service.observers import IObserver
-from peerproto.service.part import IPart
-from peerproto.service.parts import Parts
 from peerproto.service.peer import Peer
 from peerproto.service.port import ClientEndpoint, Port, ServerEndpoint, read_address
-from peerproto.service.query import Steps
-from peerproto.service.renewal import Renewal
 from peerproto.service.status import NodeStatus
-from peerproto.service.sticktable import StickTable
 from peerproto.service.upkeep import Upkeep
 from peerproto.service.waiters import Waiters
 from peerproto.service.watch import Watch
-from peerproto.service.work import Work
-from peerproto.tables.changes import Cause, Changes
+from peerproto.tables.changes import Changes
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.store import TableStore
-from peerproto.updates.compiled import SPEED
 
 if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
 
 T = TypeVar("T")
 
-_SENT = (Cause.SET, Cause.FORGOTTEN)
-"""What peers are to hear of."""
 
-
-class StickTableService(Service):
+class StickTableService(TableHolder):
     """A peer in a mesh of HAProxies: listens, calls, holds the tables.
 
     Give it to a ``MultiService`` or an ``Application`` as a child, or call
@@ -119,19 +100,14 @@ class StickTableService(Service):
             bind = read_address("bind", bind, server_endpoint)
         if isinstance(tables, Mapping):
             tables = [Declaration.parse(name, line) for name, line in tables.items()]
-        self._clock: IReactorTime = reactor
         self._expect_old = expect_old
         self._chance = chance or random.Random()
         self._handover: Optional[HandOver] = None
         self._up_to_date_waiters: Waiters[str] = Waiters()
-        self.time = NodeTime(reactor, wall_clock)
-        """The time as people and disks read it."""
         self._keeper = keeper
         self._loading: Optional[Deferred[Any]] = None
         """What the keeper does before the node listens."""
-        self._begun = False
-        """Whether the node listens and calls, or has tried to."""
-        self.node = Node(
+        node = Node(
             localpeer,
             self._log,
             tables,
@@ -140,22 +116,15 @@ class StickTableService(Service):
             limits=limits,
             chance=self._chance,
         )
-        self.mesh = Mesh(
-            self.node, self._clock, self._tell, self._resynced, self._peer_moved, self._chance
-        )
+        mesh = Mesh(node, reactor, self._tell, self._resynced, self._peer_moved, self._chance)
+        super().__init__(node, mesh, reactor, observers, self._resynced, wall_clock)
         self.mesh.credentials = credentials
         self._port = Port(self.mesh, reactor, bind)
-        self.dispatcher = Dispatcher(self.node.tables, self.public, self.mesh.turns, observers)
-        self._renewal = Renewal(self.mesh, self._clock, self._resynced)
-        self._work = Work(self.mesh.turns)
-        self.parts = Parts()
-        """The features that this node has beside its tables, by name."""
         self._watch = Watch(self._clock, lambda: self._up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
         self._resync_told = ("", "")
         """What observers were told of the resync last."""
         self._peers: dict[str, Peer] = {}
-        self._tables: WeakValueDictionary[TableStore, StickTable] = WeakValueDictionary()
         self._endpoints: dict[str, ClientEndpoint] = {}
         for name, endpoint in peers.items():
             if name != localpeer:
@@ -174,94 +143,6 @@ class StickTableService(Service):
     def peers(self) -> dict[str, Peer]:
         """The remote peers by name, with what is known of them."""
         return dict(self._peers)
-
-    @property
-    def tables(self) -> list[StickTable]:
-        """All tables, those included that were adopted from peers so far."""
-        return [self.public(store) for store in self.node.tables.values()]
-
-    def table(self, name: str) -> StickTable:
-        """:raises KeyError: there is no table of this name (yet)."""
-        return self.public(self.node.tables[name])
-
-    def public(self, store: TableStore) -> StickTable:
-        """The one object that an application has for a table."""
-        known = self._tables.get(store)
-        if known is None:
-            known = self._tables[store] = StickTable(self, store)
-        return known
-
-    def add_table(self, declaration: Declaration) -> StickTable:
-        """Share one more table.
-
-        :raises LocalProtocolError: there is one of this name already.
-        """
-        self._share_anew(self.node.add_table(declaration), declaration.name)
-        self._tell([])
-        return self.table(declaration.name)
-
-    def declare_table(self, declaration: Declaration) -> None:
-        """Share a table, or declare one anew: entries keep what both declarations store.
-
-        With ``learn_columns``, what peers store beyond the declaration stays, too.
-        With another type or length of keys, it begins anew without entries. What peers
-        have of it and this node has not is learnt from one of them.
-
-        :raises LocalProtocolError: it has entries of as many earlier declarations
-            as can be told from each other, which are 256.
-        """
-        before = self.node.tables.get(declaration.name)
-        news = self.node.declare_table(declaration)
-        if news is not None:
-            self._share_anew(news, declaration.name)
-        self._tell_gone(before)
-
-    def remove_table(self, name: str) -> None:
-        """Share a table no longer; with ``learn_tables`` a peer may bring it back."""
-        before = self.node.tables.get(name)
-        self.node.remove_table(name)
-        self._tell_gone(before)
-
-    def share(
-        self,
-        name: str,
-        *,
-        learn: bool = True,
-        teach: bool = True,
-        per_peer: bool = False,
-        relay: Union[bool, Passes] = False,
-        after: Optional[str] = None,
-    ) -> None:
-        """Share the table of this name otherwise than evenly with all peers; it need not be there
-        yet. What is not said is as it is without any rules.
-
-        :param learn: whether what peers send of it is stored.
-        :param teach: whether peers are sent what is stored.
-        :param per_peer: each peer has a store of its own, to learn into and to be taught from: see
-            `StickTable.contributions`. The node is up to date when each peer has taught. A
-            table that was shared otherwise begins anew.
-        :param relay: what one peer says is passed on to the others as our change, never to where
-            it came from; a function of two names tells whether what the first one says goes to
-            the second. What changes nothing is not passed on; of a lesson, only entries are that
-            were not known here.
-        :param after: the name of a table; this one is sent to a peer only while nothing of that
-            one waits to be sent to it.
-        :raises LocalProtocolError: both ``per_peer`` and ``relay``, or ``after`` in a circle.
-        """
-        passes = _to_all if relay is True else relay or None
-        before = self.node.tables.get(name)
-        news = self.node.share(name, Sharing(learn, teach, per_peer, passes, after))
-        if news is not None:
-            self._share_anew(news, name)
-        self._tell_gone(before)
-
-    def _tell_gone(self, store: Optional[TableStore]) -> None:
-        """Tell observers that a table is cleared, if it is gone: the first now, the rest in
-        slices."""
-        tables = self.node.tables
-        self._tell([])
-        if store is not None and store in tables.removed:
-            self.changed([Changes(store, Cause.CLEARED, tables.discard(store), self.now())])
 
     def add_peer(self, name: str, endpoint: ClientEndpoint) -> None:
         """Call one more peer, or call one at another address.
@@ -309,47 +190,6 @@ class StickTableService(Service):
             self.dispatcher.tell("peer_added", handle)
             self.mesh.resync_moved()
         return peer
-
-    @property
-    def turns(self) -> Cooperator:
-        """Shares the reactor among all that have much to do, a few ms a turn."""
-        return self.mesh.turns
-
-    def in_turns(self, steps: Steps[T]) -> Deferred[T]:
-        """Do work in short steps, in turns with others; fires with its result.
-
-        Fails with what a step raises, or with ``CancelledError`` when the service stops.
-        """
-        return self._work.do(steps)
-
-    @property
-    def limits(self) -> Limits:
-        """What a hostile network may cost."""
-        return self.node.limits
-
-    @property
-    def speed(self) -> str:
-        """Whether the hot modules run compiled, in words."""
-        return SPEED
-
-    def learn(self, tables: bool, columns: bool) -> None:
-        """From now on adopt tables of peers, or columns beyond the lines of tables, or not.
-
-        What is adopted from now on is learnt from the peers that are connected, too.
-        What was adopted before stays.
-        """
-        adoption = self.node.adoption
-        more = [
-            f"{what} of peers are adopted"
-            for what, wanted, before in (
-                ("tables", tables, adoption.learn_tables),
-                ("columns", columns, adoption.learn_columns),
-            )
-            if wanted and not before
-        ]
-        adoption.learn_tables, adoption.learn_columns = tables, columns
-        for news in more:
-            self._share_anew(news)
 
     @property
     def resync(self) -> Resync:
@@ -437,40 +277,6 @@ class StickTableService(Service):
         if self._up_to_date:
             self._up_to_date_waiters.tell(self.resync.reason)
 
-    def add_observer(self, observer: IObserver) -> None:
-        """Tell ``observer`` of all changes from now on."""
-        self.dispatcher.observers.append(observer)
-
-    def remove_observer(self, observer: IObserver) -> None:
-        """:raises ValueError: it was not added."""
-        self.dispatcher.observers.remove(observer)
-
-    def feed(
-        self,
-        tables: Optional[Collection[str]] = None,
-        causes: Collection[Cause] = tuple(Cause),
-        most: int = MOST,
-    ) -> Feed:
-        """A feed of all changes from now on; `Feed.close` ends it.
-
-        :param tables: names of tables, also of those that there are later; ``None`` for all.
-        :param causes: changes for other causes are left out.
-        :param most: how many changed keys it holds: see `FeedOverrun`.
-        """
-        feeds = self.dispatcher.feeds
-        feed = Feed(self.now, self.turn, feeds.remove, tables, causes, most)
-        feeds.append(feed)
-        return feed
-
-    def turn(self) -> Deferred[None]:
-        """Fires in another turn of the reactor."""
-        return deferLater(self._clock, 0)
-
-    def now(self) -> int:
-        """The time in ms by the service's clock: the monotonic one, whatever steps the wall
-        clock makes, but for clocks of tests."""
-        return milliseconds(self._clock)
-
     def status(self) -> NodeStatus:
         """The node, its peers and its tables, as they are now."""
         resync = self.resync
@@ -487,26 +293,9 @@ class StickTableService(Service):
             parts=self.parts.status(),
         )
 
-    @property
-    def tasks(self) -> int:
-        """How many calls wait for their time, on the whole reactor."""
-        return len(self._clock.getDelayedCalls())
-
     def address(self) -> Any:
         """Where the service listens; ``None`` if it does not."""
         return self._port.address()
-
-    def add_part(self, name: str, part: IPart) -> None:
-        """Have one more part: its status, its commands and what it measures are shown from now on
-        wherever those of the node are.
-
-        :raises LocalProtocolError: there is a part of this name, or with such a command, already.
-        """
-        self.parts.add(name, part)
-
-    def remove_part(self, name: str) -> None:
-        """:raises KeyError: there is no part of this name."""
-        self.parts.remove(name)
 
     def not_ready(self) -> list[str]:
         """Every reason why this node is not ready to be relied on, in words: it has still to learn,
@@ -612,6 +401,11 @@ class StickTableService(Service):
         self._handover = HandOver(self.mesh, way)
         return self._handover.start()
 
+    def changed(self, batches: list[Changes]) -> None:
+        """See `TableHolder.changed`: what is gone need not be acked."""
+        super().changed(batches)
+        self._watch.look_at_all()
+
     def accepting(self) -> Optional[AcceptingHandshake]:
         """A protocol for one connection that a peer made to us; ``None`` to close it."""
         return self._port.accepting()
@@ -621,28 +415,6 @@ class StickTableService(Service):
             return CallingHandshake(self.mesh, peer)
 
         self.mesh.dial(peer, endpoint, QuietFactory(handshake))
-
-    # -- what goes on ----------------------------------------------------
-
-    def changed(self, batches: list[Changes]) -> None:
-        """Tell observers of changes, and let sessions send what was changed here."""
-        if any(batch.cause in _SENT for batch in batches):
-            self.mesh.flush_soon()
-        self.dispatcher.announce(batches)
-        self._watch.look_at_all()
-
-    def _tell(self, batches: list[Changes]) -> None:
-        self.dispatcher.announce(batches)
-
-    def _share_anew(self, reason: str, name: Optional[str] = None) -> None:
-        """A table is shared anew, or more of what peers have: they are told after this turn."""
-        if self._begun:
-            self._renewal.add(reason, None if name is None else self.node.tables[name])
-
-
-def _to_all(source: str, target: str) -> bool:
-    """Whom a relay passes on to, if nothing else is said."""
-    return True
 
 
 def _first_failure(reason: Failure) -> Failure:
