@@ -44,8 +44,9 @@ class Sender:
         self._dictionary = SendingDictionary()
         self._definitions: dict[int, tuple[Declaration, bytes]] = {}
         """By our ids of the tables: the declaration that was announced last, and how."""
-        self._current: Optional[Declaration] = None
-        """What the next update belongs to, for the peer."""
+        self._current: tuple[int, Optional[Declaration]] = 0, None
+        """What the next update belongs to, for the peer: our id of the table, and how it was
+        announced. Shares of one table are declared alike."""
         self._live: dict[int, LiveBytes] = {}
         """By our ids of the tables, for those with texts."""
 
@@ -76,9 +77,10 @@ class Sender:
         self._counters.tx_updates += live.count
         self._counters.tx_messages += live.count + live.definitions
         data = live.data
-        if live.first is not self._current:
+        current_id, current = self._current
+        if live.first is not current or local_id != current_id:
             data = self._announce_some(local_id, table.declaration, live) + data
-        self._current = live.last
+        self._current = local_id, live.last
         return data, live
 
     def _own_updates(self, local_id: int, outgoing: Outgoing, life: Optional[int]) -> LiveBytes:
@@ -114,8 +116,9 @@ class Sender:
 
         It says nothing new, but that a lesson goes on of which there is nothing to send yet.
         """
-        for declaration, definition in self._definitions.values():
-            if declaration is self._current:
+        current_id, current = self._current
+        for local_id, (declaration, definition) in self._definitions.items():
+            if declaration is current and local_id == current_id:
                 self._counters.tx_messages += 1
                 return definition
         return b""
@@ -173,9 +176,10 @@ class Sender:
 
     def announce(self, local_id: int, declaration: Declaration) -> bytes:
         """A table's definition; empty if the updates so far were of it."""
-        if declaration is self._current:
+        current_id, current = self._current
+        if declaration is current and local_id == current_id:
             return b""
-        self._current = declaration
+        self._current = local_id, declaration
         self._counters.tx_messages += 1
         announced, definition = self._definitions.get(local_id, (None, b""))
         if announced is not declaration:

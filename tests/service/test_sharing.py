@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Optional
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.runtime.protocol import runtime_commands
@@ -297,6 +298,42 @@ class PerPeerTests(SharingTestCase):
         self.network.advance(1)
         shares = {(entry.key, entry.peer): entry["gpc0"] for entry in new.table("t")}
         self.assertEqual(shares, {(1, "a"): 3, (1, "b"): 2})
+
+    def test_hand_over_of_shares_declared_alike(self) -> None:
+        """Shares are told from each other in a hand-over, though they are declared alike."""
+        with MemoryNetwork() as other:
+            table = other.peer("x", {"t": LINE}).table("t")
+            table.set(1, gpc0=1)
+            (record,) = table.records()
+        hubs = []
+        for expect_old in (False, True):
+            hub = StickTableService(
+                "hub",
+                {},
+                {"t": LINE},
+                self.network.server("hub"),
+                expect_old=expect_old,
+                reactor=self.network.clock,
+                chance=self.network.chance,
+                wall_clock=self.network.wall_clock,
+            )
+            hub.share("t", per_peer=True)
+            for name in "abc":
+                hub.expect_peer(name)
+            hubs.append(hub)
+        old, new = hubs
+        old.startService()
+        for name in "ac":
+            old.table("t").restore([attrs.evolve(record, peer=name, raw_key=name.encode() * 4)])
+        before = [(entry.raw_key, entry.peer) for entry in old.table("t")]
+        new.startService()
+        self.addCleanup(new.stopService)
+        done = old.stop_softly(self.network.client("hub", "hub"))
+        self.network.advance(2)
+        self.assertTrue(self.successResultOf(done))
+        old.stopService()
+        self.assertEqual([(entry.raw_key, entry.peer) for entry in new.table("t")], before)
+        self.assertEqual(before, [(b"aaaa", "a"), (b"cccc", "c")])
 
     def test_delivered(self) -> None:
         """What was set for one peer is delivered when that one has acked it."""

@@ -13,8 +13,10 @@ from contextlib import nullcontext
 from itertools import count
 
 from hypothesis import Phase
+from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.simulation.faults import FAULTS
+from tests.simulation.hub import HubSimulation
 from tests.simulation.machine import Simulation
 from tests.simulation.run import STEPS, run
 
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a run at most")
     parser.add_argument("--off", default="", help="steps that are not taken, with commas")
     parser.add_argument("--fault", choices=FAULTS, help="one that is put in, to be found")
+    parser.add_argument("--hub", action="store_true", help="a hub with shares and a relay instead")
     parser.add_argument("--as-found", action="store_true", help="do not look for shorter steps")
     options = parser.parse_args()
     Simulation.OFF = frozenset(filter(None, options.off.split(",")))
@@ -34,9 +37,11 @@ def main() -> None:
     for seed in seeds:
         print(f"seed {seed}", flush=True)
         with FAULTS[options.fault]() if options.fault else nullcontext():
-            holds = _holds(seed, options.examples, options.steps, options.as_found)
+            machine = HubSimulation if options.hub else Simulation
+            holds = _holds(seed, options.examples, options.steps, options.as_found, machine)
         if not holds:
             chosen = f"--seed {seed} --examples {options.examples} --steps {options.steps}"
+            chosen += " --hub" if options.hub else ""
             chosen += "".join(
                 f" --{n} {v}" for n, v in (("off", options.off), ("fault", options.fault)) if v
             )
@@ -44,11 +49,17 @@ def main() -> None:
             sys.exit(1)
 
 
-def _holds(seed: int, examples: int, steps: int, as_found: bool = False) -> bool:
+def _holds(
+    seed: int,
+    examples: int,
+    steps: int,
+    as_found: bool,
+    machine: type[RuleBasedStateMachine],
+) -> bool:
     """Whether all runs of a seed keep the promises; prints the shortest that does not."""
     phases = (Phase.generate,) if as_found else (Phase.generate, Phase.shrink)
     try:
-        run(seed, examples, steps, phases)
+        run(seed, examples, steps, phases, machine)
     except Exception as broken:
         traceback.print_exc(limit=-1)
         print("\n".join(getattr(broken, "__notes__", ())))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.simulation.machine import Simulation
 
@@ -15,11 +15,15 @@ STEPS: Final = 20
 
 
 def run(
-    number: int, examples: int, steps: int = STEPS, phases: Collection[Phase] = tuple(Phase)
+    number: int,
+    examples: int,
+    steps: int = STEPS,
+    phases: Collection[Phase] = tuple(Phase),
+    machine: type[RuleBasedStateMachine] = Simulation,
 ) -> None:
     """Make the runs of a seed; an error tells the shortest that breaks a promise."""
     run_state_machine_as_test(
-        seed(number)(type("Simulation", (Simulation,), {})),
+        seed(number)(type("Simulation", (machine,), {})),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,

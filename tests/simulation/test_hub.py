@@ -1,0 +1,21 @@
+"""Runs of the simulation of a hub, the same each time."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.simulation.hub import HubSimulation
+from tests.simulation.run import run
+
+EXAMPLES: Final = int(os.environ.get("PEERPROTO_SIMULATIONS", "20"))
+"""How many runs there are; ``make test`` asks for more."""
+
+
+class HubTests(SynchronousTestCase):
+    def test_promises_are_kept(self) -> None:
+        """Whatever happens to a hub and its peers, each share is its peer's, and all others have
+        what one says."""
+        run(0, EXAMPLES, machine=HubSimulation)
