@@ -188,6 +188,13 @@ class Mesh:
         self.resync_moved()
 
     def _took(self, session: Session, events: list[Event]) -> None:
+        first = events[0]
+        if len(events) == 1 and isinstance(first, Learnt):
+            # As mostly; what follows does the same.
+            self._tell(first.batches)
+            if first.relayed:
+                self.flush_soon()
+            return
         # All of it is stored by now: what others do when they hear of it comes later.
         self._tell([batch for one in events if isinstance(one, Learnt) for batch in one.batches])
         for event in events:

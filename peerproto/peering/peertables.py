@@ -24,6 +24,9 @@ class PeerTables:
         self._directory = directory
         self._peer = peer
         self._peers = peers
+        self._version = -1
+        self._all: dict[TableStore, None] = {}
+        """The tables as of this version of the directory, in order."""
 
     @property
     def version(self) -> int:
@@ -32,6 +35,16 @@ class PeerTables:
 
     def values(self) -> list[TableStore]:
         """All tables; one that is sent after another one comes behind it."""
+        return list(self._now())
+
+    def _now(self) -> dict[TableStore, None]:
+        if self._version != self._directory.version:
+            tables = self._look()  # which may make shares of them
+            self._version = self._directory.version
+            self._all = dict.fromkeys(tables)
+        return self._all
+
+    def _look(self) -> list[TableStore]:
         directory = self._directory
         tables: list[TableStore] = []
         for name, table in directory.items():
@@ -75,10 +88,7 @@ class PeerTables:
 
     def shares(self, table: TableStore) -> bool:
         """Whether a table is shared with the peer."""
-        peer = self._directory.peer_of(table)
-        if peer is None:
-            return self._directory.shares(table) and not self.sharing(table).per_peer
-        return self._directory.shares(table) and (self._peer.local or peer == self._peer.name)
+        return table in self._now()
 
     def alike(self, table: TableStore) -> list[TableStore]:
         """The tables of the peer that have the name of a table of the node."""

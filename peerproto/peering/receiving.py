@@ -68,6 +68,8 @@ class Receiver:
         self._current: SharedTable | Unshared = Unshared(None)
         self._definition: Optional[Definition] = None
         """The definition of the table that the next updates are for."""
+        self.to_ack: dict[SharedTable, None] = {}
+        """The tables of which updates may have come since the last ack."""
         self._collecting: dict[SharedTable, None] = {}
         """The tables of which updates may wait to be stored, in order."""
         self._events = events
@@ -190,6 +192,7 @@ class Receiver:
         if update_id is None:
             update_id = ((current.got or 0) + 1) & ID_MASK
         current.got = update_id
+        self.to_ack[current] = None
         self._peer.counters.rx_updates += 1
         reception.add((key, expiry, record, said), now)
 
@@ -227,6 +230,7 @@ class Receiver:
             counters.rx_updates += count
             counters.rx_messages += count
             current.got = reader.take_ids(current.got or 0)
+            self.to_ack[current] = None
         return end
 
     def store(self, now: int) -> None:

@@ -11,7 +11,7 @@ resync of the node to say.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption
@@ -419,7 +419,7 @@ class Session:
         """Whether `pull` has something to give."""
         if self._urgent or self._confirms or self._to_define:
             return True
-        if self.state is SessionState.TEACHING or next(self._unacked(), None) is not None:
+        if self.state is SessionState.TEACHING or self._acks_wait:
             return True
         if self.state is SessionState.LIVE:
             for one in self._receiver.sent:
@@ -444,11 +444,8 @@ class Session:
             self._urgent = bytearray()
         if self._to_define:
             self._define(out, room)
-        for shared in self._unacked():
-            assert shared.remote_id is not None and shared.got is not None
-            out += Ack(shared.remote_id, shared.got).encode()
-            self.peer.counters.tx_messages += 1
-            shared.acked = shared.got
+        if self._acks_wait:
+            self._ack(out)
         if self.state is SessionState.LIVE:
             for shared in self._receiver.sent:
                 if shared.has_more and len(out) < room:
@@ -485,17 +482,29 @@ class Session:
         self._urgent += message
         self.peer.counters.tx_messages += 1
 
-    def _unacked(self) -> Iterator[SharedTable]:
-        """The tables of which updates came since the last ack.
+    @property
+    def _acks_wait(self) -> bool:
+        """Whether updates may have come that are to be acked now.
 
         Not during a lesson, whose ids are not in the order of changes.
         """
-        receiver = self._receiver
-        if self.state is SessionState.ENDED or self._precedence.learning:
-            return
-        for shared in receiver.tables:
-            if shared.got is not None and shared.got != shared.acked:
-                yield shared
+        return (
+            bool(self._receiver.to_ack)
+            and self.state is not SessionState.ENDED
+            and not self._precedence.learning
+        )
+
+    def _ack(self, out: bytearray) -> None:
+        """Add an ack of each table of which updates came since the last one."""
+        for shared in self._receiver.to_ack:
+            got = shared.got
+            if got is None or got == shared.acked or not self._directory.shares(shared.table):
+                continue
+            assert shared.remote_id is not None
+            out += Ack(shared.remote_id, got).encode()
+            self.peer.counters.tx_messages += 1
+            shared.acked = got
+        self._receiver.to_ack.clear()
 
     def _teach(self, out: bytearray, room: int) -> None:
         end = self._teaching.draw(out, room)

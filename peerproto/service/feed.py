@@ -22,6 +22,9 @@ MOST: Final = 500_000
 _AT_ONCE: Final = 500
 """Changed keys that ``async for`` gives before others have their turn."""
 
+_MANY: Final = 500
+"""Keys that are given as they were told, rather than together with others."""
+
 _FOLDED: Final = 1 << 14
 """Keys that are kept as they were told before those that changed twice are found among them;
 without end where no key can be one that is held already. A ms of work."""
@@ -110,19 +113,26 @@ class Feed:
     def take(self, limit: Optional[int] = None) -> list[Batch]:
         """Take changed keys, ``limit`` of them at most.
 
-        Each batch has keys of one table and one cause, and no key twice. Of a table, keys that
-        changed first come first, but for very many.
+        Each batch has keys of one table and one cause, and no key comes twice. Of a table, keys
+        that changed first come first, but for very many.
 
         :raises FeedOverrun: more keys changed than the feed holds. It is raised once.
         """
         self._make_ready()
-        groups: dict[tuple[StickTable, _Why], list[bytes]] = {}
+        batches: list[Batch] = []
+        few: dict[tuple[StickTable, _Why], list[bytes]] = {}
         room: float = math.inf if limit is None else limit
         while room > 0 and (run := self._next(room)) is not None:
             table, why, raw_keys = run
             room -= len(raw_keys)
-            groups.setdefault((table, why), []).extend(raw_keys)
-        return [self._batch(*about, raw_keys) for about, raw_keys in groups.items()]
+            if len(raw_keys) < _MANY:
+                few.setdefault((table, why), []).extend(raw_keys)
+                continue
+            # To put many together would cost a node that learns more than to tell of them.
+            batches += [self._batch(*about, some) for about, some in few.items()]
+            few = {}
+            batches.append(self._batch(table, why, raw_keys))
+        return batches + [self._batch(*about, some) for about, some in few.items()]
 
     def wait(self) -> Deferred[None]:
         """Fires when there is something to take.

@@ -149,7 +149,11 @@ class Ack:
         :raises LocalProtocolError: a number is out of range.
         """
         payload = varint.encode(self.table_id) + _fixed32("update id", self.update_id)
-        return Frame(STICK_TABLE, ACK, payload).encode()
+        return _ACK + bytes((len(payload),)) + payload
+
+
+_ACK: Final = bytes((STICK_TABLE, ACK))
+"""How an ack begins: one is sent for each read of changes."""
 
 
 @attrs.frozen

@@ -153,7 +153,7 @@ class LearningTests(SessionTestCase):
         entry = self.node.tables["names"].get(b"ann", 100)
         assert entry is not None
         self.assertEqual(dict(entry), {"gpc0": 5, "server_key": "s1"})
-        self.assertEqual(self.pull(), [Ack(7, 9), Ack(8, 1)])
+        self.assertEqual(self.pull(), [Ack(8, 1), Ack(7, 9)])
         self.assertEqual({batch.table.name for batch in self.told}, {"names", "rates"})
 
     def test_switch_to_the_unknown(self) -> None:
