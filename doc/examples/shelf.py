@@ -30,10 +30,13 @@ class Shelf:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._service: Optional[StickTableService] = None
+        self._loaded = False
 
     async def _load(self, service: StickTableService) -> None:
         self._service = service
+        self._loaded = False
         if not self._path.exists():
+            self._loaded = True
             return
         # The file is our own: pickle runs whatever a stranger's file tells it to.
         shelf: tuple[int, list[Record]] = await deferToThread(
@@ -43,13 +46,15 @@ class Shelf:
         for table in service.tables:
             mine = [record for record in records if record.declaration.name == table.name]
             print(f"{table.name}: {table.restore(mine, step)} entries are back", flush=True)
+        self._loaded = True
 
     def load(self, service: StickTableService) -> Deferred[None]:
         return Deferred.fromCoroutine(self._load(service))
 
-    def stop(self) -> Deferred[Any]:
+    def stop(self) -> Optional[Deferred[Any]]:
         service = self._service
-        assert service is not None
+        if service is None or not self._loaded:
+            return None  # what could not be read is not to be written over
         records = [record for table in service.tables for record in table.records()]
         return deferToThread(self._write, pickle.dumps((service.time.step(), records)))
 

@@ -7,6 +7,9 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 
+ORIGIN: Final = 100 * 365 * 24 * 3600 * 1000
+"""The time in ms at which clocks begin: entries that are brought back may be older than they."""
+
 TURN: Final = 0.01
 """Seconds that those who share the reactor may have it before others are heard."""
 
@@ -18,7 +21,7 @@ def milliseconds(clock: IReactorTime) -> int:
     monotonic clock instead: a step of the wall clock neither ends a life nor makes it longer.
     """
     seconds = clock.seconds
-    return int((time.monotonic() if seconds is time.time else seconds()) * 1000)
+    return ORIGIN + int((time.monotonic() if seconds is time.time else seconds()) * 1000)
 
 
 def make_monotonic(reactor: Any) -> None:

@@ -74,8 +74,16 @@ class Config:
 
         :raises ConfigError: see `read`.
         """
-        sections = sections_of(path, text, _SECTIONS)
-        values = {name: read(sections[name]) for name, read in _SECTIONS.items()}
+        sections, problem = sections_of(path, text, _SECTIONS)
+        problems = [] if problem is None else [problem]
+        values = {}
+        for name, read in _SECTIONS.items():
+            try:
+                values[name] = read(sections[name])
+            except ConfigError as problem:
+                problems.append(problem)
+        if problems:
+            raise min(problems, key=lambda one: one.line)
         node, limits, tables = values["node"], values["limits"], values["tables"]
         localpeer = node.get("localpeer") or socket.gethostname()
         bind, runtime = node.get("bind", DEFAULT_BIND), node.get("runtime")

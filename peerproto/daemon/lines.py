@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Optional
 
 from peerproto.service.section import ConfigError, Line, Section
 
@@ -36,14 +36,24 @@ def check_whole(path: str, text: str) -> None:
         )
 
 
-def sections_of(path: str, text: str, names: Iterable[str]) -> dict[str, Section]:
-    """The sections of a file by name; those that it has not are empty.
+def sections_of(
+    path: str, text: str, names: Iterable[str]
+) -> tuple[dict[str, Section], Optional[ConfigError]]:
+    """The sections of a file by name, empty if it has not got them; up to what is wrong first: a
+    line that is neither a heading nor ``key = value`` in a section.
 
     :param path: for error messages.
     :param names: the sections that it may have.
-    :raises ConfigError: a line is neither a heading nor ``key = value`` in a section.
     """
     sections = {name: Section(name, path, 0) for name in names}
+    try:
+        _fill(sections, path, text)
+    except ConfigError as problem:
+        return sections, problem
+    return sections, None
+
+
+def _fill(sections: dict[str, Section], path: str, text: str) -> None:
     headings = ", ".join(f"[{name}]" for name in sections)
     section: Section | None = None
     for number, raw in enumerate(text.split("\n"), 1):
@@ -63,4 +73,3 @@ def sections_of(path: str, text: str, names: Iterable[str]) -> dict[str, Section
         if not equals or not key or not value:
             raise ConfigError(path, number, line, "<key> = <value>")
         section.add(Line(path, number, key, value))
-    return sections

@@ -19,6 +19,7 @@ from peerproto.peering.events import (
     TieLost,
 )
 from peerproto.peering.memory import PeerMemory
+from peerproto.peering.peertables import PeerTables
 from peerproto.peering.precedence import Precedence
 from peerproto.peering.relaying import Rows, pass_on, rows_of
 from peerproto.peering.sharedtable import SharedTable
@@ -42,6 +43,7 @@ class Receiver:
         self,
         peer: PeerMemory,
         adoption: Adoption,
+        tables: PeerTables,
         precedence: Precedence,
         events: list[Event],
         other_names: dict[int, str],
@@ -50,7 +52,7 @@ class Receiver:
         tables are put that go by another name with the peer, by our ids of them."""
         self._peer = peer
         self._adoption = adoption
-        self._directory = adoption.tables_of(peer)
+        self._directory = tables
         self._other_names = other_names
         self._precedence = precedence
         self.differences = peer.differences
@@ -81,15 +83,17 @@ class Receiver:
             tables = self._directory.values()  # which may make shares of them
             self._version = self._directory.version
             self._all = [self.shared(table) for table in tables]
-            by_name = {shared.table.name: shared for shared in self._all}
             for shared in self._all:
                 shared.sharing = self._directory.sharing(shared.table)
-                shared.after = by_name.get(shared.sharing.after or "")
             self._sent = [
                 shared
                 for shared in self._all
                 if shared.sharing.teach and shared.local_id not in self._other_names
             ]
+            by_name = {shared.table.name: shared for shared in self._sent}
+            for shared in self._sent:
+                shared.after = by_name.get(shared.sharing.after or "")
+            self.to_ack = {one: None for one in self.to_ack if one in self._all}
         return self._all
 
     @property

@@ -99,7 +99,9 @@ class Session:
         self._frames = FrameBuffer(adoption.limits.message_length)
         self._precedence = Precedence(peer, adoption, meanwhile, standing, self._events)
         other_names: dict[int, str] = {}
-        self._receiver = Receiver(peer, adoption, self._precedence, self._events, other_names)
+        self._receiver = Receiver(
+            peer, adoption, self._directory, self._precedence, self._events, other_names
+        )
         self._urgent = bytearray()
         self._confirms = 0
         """How many confirms are to be sent."""
@@ -185,6 +187,10 @@ class Session:
     def behind(self) -> int:
         """How many changes were not sent yet."""
         return sum(shared.table.log.count_after(shared.sent) for shared in self._receiver.sent)
+
+    def has_sent_all(self, table: TableStore) -> bool:
+        """Whether no change of a table waits to be sent, and no lesson is under way."""
+        return not self.teaching and self._receiver.shared(table).sent >= table.log.head
 
     def unacked(self) -> int:
         """How many changes the peer has yet to ack, of the tables that it is known to have.
@@ -423,7 +429,7 @@ class Session:
             return True
         if self.state is SessionState.LIVE:
             for one in self._receiver.sent:
-                if one.table.log.head > one.sent:
+                if one.has_more:
                     return True
         return False
 

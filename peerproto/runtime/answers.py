@@ -110,8 +110,12 @@ class Answers:
 
     def _failed(self, reason: Failure) -> None:
         if not reason.check(TaskStopped):
+            self._task = self._answer = None
+            self._queue.clear()
             self._log.failure("the answers to a runtime client end early", reason)
             self._transport.loseConnection()
+            if self._gone:
+                self._done()
 
     def _next(self, words: Words) -> None:
         if words == ["prompt"]:
@@ -124,11 +128,11 @@ class Answers:
             self._answer = self._commands.answer(words)
 
     def _write_slice(self, answer: Iterator[str]) -> None:
-        pieces: list[str] = []
+        pieces: list[bytes] = []
         length = 0
         try:
             for piece in islice(answer, SLICE):
-                pieces.append(piece)
+                pieces.append(_encoded(piece))
                 length += len(piece)
                 if length >= SLICE_LENGTH:
                     break
@@ -137,16 +141,19 @@ class Answers:
                     self._answer = None
         except Exception:
             self._log.failure("a runtime command failed")
-            pieces.append("Internal error: see the log\n")
+            pieces.append(b"Internal error: see the log\n")
             self._answer = None
         if self._answer is None:
-            pieces.append("\n")
-        self.write("".join(pieces))
+            pieces.append(b"\n")
+        self._write(b"".join(pieces))
 
     def write(self, text: str) -> None:
         """Write a text, if the client is there."""
-        if text and not self._gone:
-            self._transport.write(text.encode("utf-8", "surrogateescape"))
+        self._write(_encoded(text))
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._gone:
+            self._transport.write(data)
 
     def pauseProducing(self) -> None:
         if not self._paused:
@@ -164,3 +171,11 @@ class Answers:
 
     def stopProducing(self) -> None:
         """The connection is lost, of which `gone` tells."""
+
+
+def _encoded(text: str) -> bytes:
+    """A text as it is sent: bytes that are no UTF-8 as they came."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

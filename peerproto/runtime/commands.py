@@ -15,7 +15,7 @@ class Commands:
     def __init__(
         self, commands: list[Command], more: Callable[[], Iterable[Command]] = lambda: ()
     ) -> None:
-        """``more`` gives those that come and go: where words are the same, the first ones hold."""
+        """``more`` gives those that come and go: where words are the same, ``commands`` hold."""
         self._own = [
             *commands,
             Command(("help",), "[<command>]", "list matching or all commands", self._help),
@@ -24,7 +24,9 @@ class Commands:
 
     @property
     def _commands(self) -> list[Command]:
-        return sorted([*self._own, *self._more()], key=lambda command: command.words)
+        """Those that there are now; none that another one hides."""
+        by_words = {command.words: command for command in (*self._more(), *self._own)}
+        return [by_words[words] for words in sorted(by_words)]
 
     def answer(self, words: list[str]) -> Answer:
         """Run a command: its answer, or how it is to be called."""
@@ -41,10 +43,13 @@ class Commands:
         return command is not None and command.changes
 
     def _find(self, words: list[str]) -> Optional[Command]:
-        for command in self._commands:
-            if tuple(words[: len(command.words)]) == command.words:
-                return command
-        return None
+        """The command with the most of these words; of several, one of the node's own."""
+        found: Optional[Command] = None
+        for command in (*self._own, *self._more()):
+            fits = tuple(words[: len(command.words)]) == command.words
+            if fits and (found is None or len(command.words) > len(found.words)):
+                found = command
+        return found
 
     def _guarded(self, command: Command, arguments: list[str]) -> Answer:
         """The answer; what is wrong with the command, if anything, is said in it."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from peerproto.wire.errors import LocalProtocolError
+
 Answer = Iterator[str]
 """Pieces of text. An empty one means that there was work, but nothing to say yet."""
 
@@ -14,11 +16,23 @@ class CommandError(Exception):
     """A command cannot be done; its text says why."""
 
 
+def _are_words(_: object, __: object, words: object) -> None:
+    if not isinstance(words, tuple) or not words or not all(map(_is_word, words)):
+        raise LocalProtocolError("words of a command", words, "a tuple of words without blanks")
+
+
+def _is_word(word: object) -> bool:
+    return isinstance(word, str) and word.split() == [word]
+
+
 @attrs.frozen
 class Command:
-    """One command: the words that it begins with, and what it does with the rest."""
+    """One command: the words that it begins with, and what it does with the rest.
 
-    words: tuple[str, ...]
+    :raises LocalProtocolError: there are no words, or they are none.
+    """
+
+    words: tuple[str, ...] = attrs.field(validator=_are_words)
     usage: str
     """What follows the words."""
     summary: str

@@ -19,5 +19,9 @@ class IKeeper(Interface):
         """
 
     def stop() -> Any:
-        """The service stops, and all sessions are over: no more is learnt. The service has
-        stopped once the Deferred fires that is returned, or at once."""
+        """The service stops, and all sessions are over: no more is learnt.
+
+        It is called once after each `load`, also after one that has failed or was cancelled: what
+        was kept must not be written over then. The service has stopped once the Deferred fires
+        that is returned, or at once. To start it again before that is to load before all is kept.
+        """

@@ -36,8 +36,8 @@ class Parts(Mapping[str, IPart]):
     def add(self, name: str, part: IPart) -> None:
         """Have one more part.
 
-        :raises LocalProtocolError: there is one of this name, or a command of it begins as one of
-            another part does.
+        :raises LocalProtocolError: there is one of this name, or a command of it has the same words
+            as one of another part. What its ``commands`` raises is raised, too.
         """
         if name in self._parts:
             raise LocalProtocolError("name of a part", name, "one that is not taken")
@@ -57,12 +57,12 @@ class Parts(Mapping[str, IPart]):
         failed: Mapping[str, Plain] = {"failed": True}
         return {
             name: self._ask(name, partial(_status, part), failed)
-            for name, part in self._parts.items()
+            for name, part in list(self._parts.items())
         }
 
     def commands(self) -> list[Command]:
         """All commands."""
-        return self._all(lambda part: part.commands())
+        return self._all(_commands_of)
 
     def metrics(self) -> list[Metric]:
         """All that is measured."""
@@ -71,7 +71,7 @@ class Parts(Mapping[str, IPart]):
     def not_ready(self) -> list[str]:
         """Why parts are not ready, in words, each with its name."""
         reasons = []
-        for name, part in self._parts.items():
+        for name, part in list(self._parts.items()):
             unknown: Optional[str] = "it failed to say whether it is ready"
             why = self._ask(name, part.not_ready, unknown)
             if why is not None:
@@ -81,7 +81,7 @@ class Parts(Mapping[str, IPart]):
     def _all(self, what: Callable[[IPart], Iterable[T]]) -> list[T]:
         nothing: list[T] = []
         found: list[T] = []
-        for name, part in self._parts.items():
+        for name, part in list(self._parts.items()):
             found += self._ask(name, partial(_listed, what, part), nothing)
         return found
 
@@ -99,3 +99,11 @@ def _status(part: IPart) -> Mapping[str, Plain]:
 
 def _listed(what: Callable[[IPart], Iterable[T]], part: IPart) -> list[T]:
     return list(what(part))
+
+
+def _commands_of(part: IPart) -> list[Command]:
+    commands = list(part.commands())
+    for command in commands:
+        if not isinstance(command, Command):
+            raise LocalProtocolError("command of a part", command, "a Command")
+    return commands

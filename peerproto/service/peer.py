@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Optional
 
 from peerproto.connections.mesh import Mesh
@@ -65,16 +64,9 @@ class Peer:
         tables = self._mesh.node.tables_of(self._memory)
         return [store for store in tables.values() if tables.sharing(store).teach]
 
-    def has_acked(self, changes: Mapping[TableStore, int]) -> bool:
-        """Whether it has acked the changes of tables up to these numbers, but for those of entries
-        that are gone, or of tables that are not sent to it."""
-        acked, tables = self._memory.acked, set(self.tables())
-        return all(
-            acked.get(store.log, 0) >= number
-            or store.log.count_after(acked.get(store.log, 0)) == store.log.count_after(number)
-            for store, number in changes.items()
-            if store in tables
-        )
+    def acked(self, table: TableStore) -> int:
+        """The number of our latest change of a table that it has acked."""
+        return self._memory.acked.get(table.log, 0)
 
     def notes(self) -> list[str]:
         """What else is to be known of the peer, in words: it is in step all the same."""

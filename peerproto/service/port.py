@@ -68,22 +68,24 @@ class Port:
         self._closing: Optional[IDelayedCall] = None
         """Stops listening after a soft stop."""
         self._waiters: Waiters[Any] = Waiters()
-        self._failure: Optional[Failure] = None
+        self.failure: Optional[Failure] = None
         """Why nobody can connect."""
         self._open = False
 
     def when_listening(self) -> Deferred[Any]:
         """Fires with the address as soon as peers can connect; with ``None`` where none can, by
         ``bind``. Fails with what listening fails with."""
-        if self._failure is not None:
-            return fail(self._failure)
+        if self.failure is not None:
+            return fail(self.failure)
+        if self._refuses:
+            return self._waiters.wait()
         if self._port is not None or (self._open and self._bind is None):
             return succeed(self.address())
         return self._waiters.wait()
 
     def failed(self, reason: Failure) -> None:
         """Nobody can connect, for this reason."""
-        self._failure = reason
+        self.failure = reason
         self._waiters.fail(reason)
 
     def address(self) -> Any:
@@ -101,7 +103,7 @@ class Port:
         """
         self._refuses = self._closed = False
         self._open = True
-        self._failure = None
+        self.failure = None
         if self._bind is None:
             self._waiters.tell(None)
             return
@@ -120,6 +122,7 @@ class Port:
         """Listen no more; fires when that is so."""
         self._closed = True
         self._open = False
+        self.failure = None
         self._waiters.cancel("the node listens no more")
         if self._closing is not None and self._closing.active():
             self._closing.cancel()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 from twisted.internet.defer import (
     Deferred,
+    DeferredList,
     FirstError,
     gatherResults,
     maybeDeferred,
@@ -107,6 +108,9 @@ class StickTableService(TableHolder):
         self._keeper = keeper
         self._loading: Optional[Deferred[Any]] = None
         """What the keeper does before the node listens."""
+        self._loaded_once = self._stops_softly = False
+        self._not_loaded: Optional[str] = None
+        """Why the keeper could not fill the tables."""
         node = Node(
             localpeer,
             self._log,
@@ -229,12 +233,14 @@ class StickTableService(TableHolder):
         :param tables: names of tables; ``None`` for all that there are.
         :raises KeyError: there is no such peer, or no such table.
         """
-        names = {self.node.tables[name].name for name in tables or self.node.tables}
+        names = {
+            self.node.tables[name].name for name in (self.node.tables if tables is None else tables)
+        }
         handles = [self._peers[name] for name in (self._peers if peers is None else peers)]
 
         def delivered(peer: Peer) -> Deferred[Optional[Failure]]:
-            changes = {one: one.log.head for one in peer.tables() if one.name in names}
-            return self._watch.delivered(peer, changes).addErrback(
+            mine = [one for one in peer.tables() if one.name in names]
+            return self._watch.delivered(peer, mine).addErrback(
                 lambda reason: reason if self._peers.get(peer.name) is peer else None
             )
 
@@ -255,7 +261,7 @@ class StickTableService(TableHolder):
     @property
     def _up_to_date(self) -> bool:
         """Whether peers are asked for nothing, and are not about to be in another turn."""
-        return self.resync.up_to_date and not self._renewal.ahead
+        return self._begun and self.resync.up_to_date and not self._renewal.ahead
 
     def _peer_moved(self, session: Session, why: Optional[str]) -> None:
         """A session has begun, or is over for a reason in words."""
@@ -298,10 +304,22 @@ class StickTableService(TableHolder):
         return self._port.address()
 
     def not_ready(self) -> list[str]:
-        """Every reason why this node is not ready to be relied on, in words: it has still to learn,
-        or a part of it is not ready."""
-        learning = [] if self._up_to_date else [f"{self.resync.state.value}: {self.resync.reason}"]
-        return [*learning, *self.parts.not_ready()]
+        """Every reason why this node is not ready to be relied on, in words.
+
+        It does not run, nobody can connect, it has still to learn, or a part of it is not ready.
+        """
+        if not self.running:
+            return ["it does not run"]
+        if not self._begun:
+            return ["its tables are being filled"]
+        reasons = []
+        if self._not_loaded is not None:
+            reasons.append(f"its tables could not be filled: {self._not_loaded}")
+        if self._port.failure is not None:
+            reasons.append(f"nobody can connect: {self._port.failure.getErrorMessage()}")
+        if not self._up_to_date:
+            reasons.append(f"{self.resync.state.value}: {self.resync.reason}")
+        return [*reasons, *self.parts.not_ready()]
 
     # -- Service ---------------------------------------------------------
 
@@ -313,30 +331,41 @@ class StickTableService(TableHolder):
             instead.
         """
         self.started = self.now()
+        self._not_loaded = None
+        self._stops_softly = False
         if self._keeper is None:
-            self._port.open()
+            self._open()
         super().startService()
         self.dispatcher.start()
         if self._keeper is None:
             self._begin()
         else:
-            self._loading = maybeDeferred(self._keeper.load, self)
-            self._loading.addErrback(self._cannot_load).addCallback(self._loaded)
+            self._loaded_once = True
+            self._loading = loading = maybeDeferred(self._keeper.load, self)
+            loading.addErrback(self._cannot_load, loading)
+            loading.addCallback(self._loaded, loading)
 
-    def _cannot_load(self, reason: Failure) -> None:
-        if self.running:
-            self._log.failure("the keeper cannot fill the tables: they are as they are", reason)
-
-    def _loaded(self, _: object) -> None:
-        self._loading = None
-        if not self.running:
-            return
+    def _open(self) -> None:
         try:
             self._port.open()
         except Exception:
-            reason = Failure()
-            self._log.failure("{peer} cannot listen", reason, peer=self.localpeer)
-            self._port.failed(reason)
+            self._port.failed(Failure())
+            raise
+
+    def _cannot_load(self, reason: Failure, loading: Deferred[Any]) -> None:
+        if loading is self._loading or self._loading is None:
+            self._not_loaded = reason.getErrorMessage()
+            self._log.failure("the keeper cannot fill the tables: they are as they are", reason)
+
+    def _loaded(self, _: object, loading: Deferred[Any]) -> None:
+        if loading is not self._loading or self._stops_softly:
+            # The service has stopped meanwhile, and may have started again.
+            return
+        self._loading = None
+        try:
+            self._open()
+        except Exception:
+            self._log.failure("{peer} cannot listen", peer=self.localpeer)
         self._begin()
 
     def _begin(self) -> None:
@@ -351,8 +380,9 @@ class StickTableService(TableHolder):
         stopped after that."""
         super().stopService()
         self._begun = False
-        if self._loading is not None:
-            self._loading.cancel()
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.addErrback(lambda _: None).cancel()
         self.mesh.stop()
         self._upkeep.stop()
         self.dispatcher.stop()
@@ -365,12 +395,17 @@ class StickTableService(TableHolder):
         self._renewal.stop()
         closing = [self._port.close(), *self.mesh.hang_up("this node stops")]
         closing.append(self.mesh.when_closed())
-        closed = gatherResults(closing, consumeErrors=True)
-        if self._keeper is not None:
-            keeper = self._keeper
-            closed.addBoth(lambda _: maybeDeferred(keeper.stop))
-            closed.addErrback(self._cannot_keep)
-        return closed
+        return DeferredList(closing, consumeErrors=True).addCallback(self._all_closed)
+
+    def _all_closed(self, results: list[Any]) -> Deferred[None]:
+        for closed, result in results:
+            if not closed:
+                self._log.failure("{peer} has not closed well", result, peer=self.localpeer)
+        if self._keeper is None or not self._loaded_once:
+            return succeed(None)
+        self._loaded_once = False
+        stopping = maybeDeferred(self._keeper.stop)
+        return stopping.addCallbacks(lambda _: None, self._cannot_keep)
 
     def _cannot_keep(self, reason: Failure) -> None:
         self._log.failure("the keeper has not stopped well", reason)
@@ -388,6 +423,7 @@ class StickTableService(TableHolder):
         own address, where that is neither one of TCP nor of a UNIX socket.
         """
         self._log.info("{peer} stops softly", peer=self.localpeer)
+        self._stops_softly = True
         if self.address() is None:
             way = None
         elif way is None:
@@ -404,7 +440,14 @@ class StickTableService(TableHolder):
     def changed(self, batches: list[Changes]) -> None:
         """See `TableHolder.changed`: what is gone need not be acked."""
         super().changed(batches)
-        self._watch.look_at_all()
+        if any(batch.cause.removes for batch in batches):
+            self._watch.look_at_all()
+
+    def _tell(self, batches: list[Changes]) -> None:
+        super()._tell(batches)
+        if not batches or any(batch.cause.removes for batch in batches):
+            # Tables may be gone, or are not sent any more.
+            self._watch.look_at_all()
 
     def accepting(self) -> Optional[AcceptingHandshake]:
         """A protocol for one connection that a peer made to us; ``None`` to close it."""

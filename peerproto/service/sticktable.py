@@ -251,35 +251,36 @@ class StickTable:
         """Bring back entries that were kept elsewhere: how many were stored.
 
         Each is as old as it was and ends when it was to end; no peer is told. An entry that is
-        here and is newer stays, and one that was forgotten is not brought back.
+        here and is newer stays, and one that was forgotten is not brought back. Nothing makes room
+        for what is restored; records of shares of somebody who is no peer are left out.
 
         :param shift: what to add to the times of the records, in ms: how far the wall clock had
             gone away from the time of the node that made them (`NodeTime.step`).
         :raises LocalProtocolError: a record has keys of another type or length, or the table is
             gone. Nothing is stored then.
         """
-        by_store: dict[TableStore, list[Record]] = {}
+        by_peer: dict[Optional[str], list[Record]] = {}
         for record in records:
-            by_store.setdefault(self._store_of(record), []).append(record)
+            by_peer.setdefault(record.peer if self.per_peer else None, []).append(record)
+        for some in by_peer.values():
+            check(self._here(), some)
         ahead = self._service.time.ahead - shift
-        for store, some in by_store.items():
-            check(store, some)
         batches = [
             batch
-            for store, some in by_store.items()
+            for peer, some in by_peer.items()
+            if (store := self._store_of(peer)) is not None
             for batch in restore(store, some, self._now(), ahead)
         ]
         self._service.changed(batches)
         return sum(len(one) for one in batches if one.cause is Cause.RESTORED)
 
-    def _store_of(self, record: Record) -> TableStore:
-        """Where a record is to be stored."""
-        table = self._here()
+    def _store_of(self, peer: Optional[str]) -> Optional[TableStore]:
+        """Where records of a peer are to be stored; ``None`` if that is no peer."""
         if not self.per_peer:
-            return table
-        if record.peer is None:
-            raise LocalProtocolError(f"record for table {self.name}", record, "the name of a peer")
-        return self._service.node.tables.share(self.name, record.peer)
+            return self._here()
+        node = self._service.node
+        known = peer is not None and peer in node.peers and peer != node.localpeer
+        return node.tables.share(self.name, peer) if known and peer is not None else None
 
     def get(self, key: Key, peer: Optional[str] = None) -> Optional[Entry]:
         """The entry of this key, or ``None``.

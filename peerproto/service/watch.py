@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Optional
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from peerproto.connections.clock import milliseconds
 from peerproto.peering.session import ASK_TIMEOUT
+from peerproto.service.delivery import Delivery
 from peerproto.service.peer import Peer
 from peerproto.tables.store import TableStore
 
@@ -32,10 +33,10 @@ class Watch:
         """Fires when the node is up to date, and has no reason to call the peer out of step."""
         return self._wait(peer, self._is_in_step)
 
-    def delivered(self, peer: Peer, changes: Mapping[TableStore, int]) -> Deferred[None]:
-        """Fires when the peer has acked the changes of tables up to these numbers, as far as they
-        still count: those of entries that are gone do not."""
-        return self._wait(peer, lambda one: one.has_acked(changes))
+    def delivered(self, peer: Peer, tables: Collection[TableStore]) -> Deferred[None]:
+        """Fires when the peer has acked all that was changed in these tables so far, or what the
+        same entries were changed to since. Of entries that are gone, nothing is to be acked."""
+        return self._wait(peer, Delivery(tables).reached)
 
     def _wait(self, peer: Peer, holds: Holds) -> Deferred[None]:
         def gave_up(waiter: Deferred[None]) -> None:
@@ -90,8 +91,7 @@ class Watch:
 
     def forget(self, peer: Peer, why: str) -> None:
         """Nobody waits for this peer any longer."""
-        while waiters := self._waiters.get(peer):
-            waiter, _ = waiters.popitem()
+        for waiter in self._waiters.pop(peer, {}):
             waiter.errback(CancelledError(why))
         self._mark(peer)
 

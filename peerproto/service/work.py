@@ -42,7 +42,7 @@ class Work:
 
     def cancel(self, why: str) -> None:
         """Do no further step of any work, and let all who wait for it know why."""
-        while self._waiting:
-            waiter, work = self._waiting.popitem()
+        waiting, self._waiting = self._waiting, {}
+        for waiter, work in waiting.items():
             work.stop()
             waiter.errback(CancelledError(why))

@@ -178,7 +178,7 @@ class RowStore:
         find no room in a table that is full are refused.
         """
         self.revision += 1
-        if len(keys) > self._room:
+        if len(keys) > self.room:
             return self._put_each(keys, values, shortest, now, cause, origin)
         new, count = self._parts.put(keys, values)
         self.used += count
@@ -202,7 +202,7 @@ class RowStore:
         taken: list[bytes] = []
         new: list[bytes] = []
         self._parts.replaced(keys)
-        room = self._room
+        room = self.room
         wanted = self._new_among(keys)
         is_full = False
         for key, value in zip(keys, values):
@@ -449,7 +449,7 @@ class RowStore:
                 self._move(2 * len(new))
 
     @property
-    def _room(self) -> int:
+    def room(self) -> int:
         """How many more entries fit in."""
         left = self.quota.left
         size = self.declaration.size

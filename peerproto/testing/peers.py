@@ -176,6 +176,8 @@ class MemoryNetwork:
             if service.running:
                 service.stopService()
         self.settle()
+        # A raw peer may hold one open.
+        self.cut()
 
     def advance(self, seconds: float) -> None:
         """Move the clock, from one call that is due to the next: nothing is skipped."""

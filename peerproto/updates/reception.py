@@ -284,7 +284,7 @@ class _Way:
             return values if self._transcoder is None else list(map(self._new, values))
         made = []
         for value, before in zip(values, map(self._table.unconverted, keys)):
-            elapsed = None if before is None else self._elapsed(before, now, self._covers)
+            elapsed = None if before is None else self._elapsed(before, value, now, self._covers)
             if before is not None and elapsed is not None:
                 made.append(self._merge(value, self._table.generations.convert(before), elapsed))
             else:
@@ -298,15 +298,19 @@ class _Way:
         at = self._table.record_at
         return value[:at] + self._transcoder.transcode(value, at)
 
-    def _elapsed(self, before: bytes, now: int, covers: dict[int, bool]) -> Optional[int]:
-        """How many ms ago an entry came, if it has something that the peer does not send."""
+    def _elapsed(
+        self, before: bytes, value: bytes, now: int, covers: dict[int, bool]
+    ) -> Optional[int]:
+        """How many ms an entry came before a value, if it has something that the peer does not
+        send."""
         covered = covers.get(before[0])
         if covered is None:
             covered = covers[before[0]] = self._covered(before[0])
         if covered:
             return None
         came, deadline = self._table.lifetime(before)
-        return max(0, now - came) if deadline > now else None
+        later = head.unpack(value)[0] & head.TIME
+        return max(0, later - came) if deadline > now else None
 
     def _covered(self, generation: int) -> bool:
         has = self._table.generations.form(generation).layout.cells_of_bits

@@ -23,15 +23,16 @@ def check(table: TableStore, records: Iterable[Record]) -> None:
     for record in records:
         problem = disagreement(table, record.declaration.layout)
         if problem is not None:
-            raise LocalProtocolError(f"record for table {table.name}", record, problem)
+            what = f"record of {record.key!r} for table {table.name}"
+            raise LocalProtocolError(what, record.declaration.name, problem)
 
 
 def restore(table: TableStore, records: Iterable[Record], now: int, ahead: int) -> list[Changes]:
     """Store records, each with its own arrival and the end of its life: what happened.
 
     Left out are records that have expired by ``now`` (ms), those of entries that came later than
-    the record, and those of entries that were forgotten. Columns that the table has not are
-    dropped.
+    the record, those of entries that were forgotten, and those that find no room. Columns that the
+    table has not are dropped.
 
     :param records: such as `check` finds nothing wrong with.
     :param ahead: what the records' time since the epoch has more than ``now`` has.
@@ -42,12 +43,16 @@ def restore(table: TableStore, records: Iterable[Record], now: int, ahead: int) 
         if other is None or other.arrived <= record.arrived:
             latest[record.raw_key] = record
     receptions: dict[Layout, tuple[Reception, int]] = {}
-    for record in latest.values():
+    rows = [(record, row) for record in latest.values() if (row := _row(table, record, now, ahead))]
+    # What is there is not to make room for what was: those that live longest find room.
+    rows.sort(key=lambda one: one[1][2], reverse=True)
+    room = table.room
+    for record, (came, life, left, values) in rows:
+        if table.unconverted(record.raw_key) is None:
+            if room <= 0:
+                continue
+            room -= 1
         layout = record.declaration.layout
-        row = _row(table, record, now, ahead)
-        if row is None:
-            continue
-        came, life, left, values = row
         reception, shortest = receptions.get(layout, (None, left))
         if reception is None:
             reception = Reception(table, layout, None)
@@ -69,7 +74,7 @@ def _row(
 ) -> Optional[tuple[int, int, int, bytes]]:
     """When a record came, its life from then on and from now on (all in ms), and its values."""
     key, expire = record.raw_key, table.declaration.expire
-    came = min(record.arrived - ahead, now)
+    came = max(0, min(record.arrived - ahead, now))
     end = NEVER if record.expires is None else record.expires - ahead
     end = min(end, came + expire if expire else NEVER)
     if end <= now or table.forgotten(key, now):
@@ -82,11 +87,6 @@ def _row(
     values = record.kept_values()
     if values is None:
         return None
-    if came < 0:
-        # It is older than the clock: its ages have to tell.
-        codec = record.declaration.layout.codec
-        values = codec.encode(codec.decode(values, 0, -came))
-        came = 0
     own = end != NEVER and end != came + expire
     life = min(end - came, UNENDING - 1) if own else UNENDING
     left = UNENDING if end == NEVER else min(end - now, UNENDING - 1)

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto.connections.clock import TURN, Turn, make_monotonic, milliseconds
+from peerproto.connections.clock import ORIGIN, TURN, Turn, make_monotonic, milliseconds
 from peerproto.service.service import StickTableService
 
 
@@ -24,17 +24,17 @@ class ClockTests(SynchronousTestCase):
 
     def test_wall_clock(self) -> None:
         """Where a reactor goes by the wall clock, times are the monotonic clock's."""
-        self.assertEqual(milliseconds(WallClock()), 5000)
+        self.assertEqual(milliseconds(WallClock()), ORIGIN + 5000)
         service = StickTableService("us", reactor=WallClock())
-        self.assertEqual(service.now(), 5000)
+        self.assertEqual(service.now(), ORIGIN + 5000)
         self.monotonic = 6.25
-        self.assertEqual(service.now(), 6250)
+        self.assertEqual(service.now(), ORIGIN + 6250)
 
     def test_clock_of_a_test(self) -> None:
         """A clock that a test moves is its own."""
         clock = Clock()
         clock.advance(1.5)
-        self.assertEqual(milliseconds(clock), 1500)
+        self.assertEqual(milliseconds(clock), ORIGIN + 1500)
         seconds = clock.seconds
         make_monotonic(clock)
         self.assertEqual(clock.seconds, seconds)
@@ -57,7 +57,7 @@ class ClockTests(SynchronousTestCase):
         reactor.seconds = time.time
         make_monotonic(reactor)
         self.assertEqual(reactor.seconds(), 5.0)
-        self.assertEqual(milliseconds(reactor), 5000)
+        self.assertEqual(milliseconds(reactor), ORIGIN + 5000)
 
     def test_turn(self) -> None:
         """A turn is over by the monotonic clock."""

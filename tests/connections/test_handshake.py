@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from peerproto.connections.admission import Admission
+from peerproto.connections.clock import milliseconds
 from peerproto.connections.handshake import AcceptingHandshake, CallingHandshake, Handshake
 from peerproto.connections.mesh import Mesh
 from peerproto.connections.protocol import SessionProtocol
@@ -340,7 +341,7 @@ class SessionProtocolTests(HandshakeTestCase):
         """The first slice of 20,000 entries is out, the others wait for their turns."""
         table = self.node.tables["rates"]
         for number in range(20000):
-            table.set(number.to_bytes(4, "big"), {}, 0)
+            table.set(number.to_bytes(4, "big"), {}, milliseconds(self.clock))
         self.them.acked[table.log] = table.log.head
         binary = self.begin()
         binary.dataReceived(Control.RESYNC_REQUEST.encode())

@@ -108,7 +108,7 @@ class OrderTests(SynchronousTestCase):
         table = service.table("t")
         store = service.node.tables["t"]
         updates = [(key(one), 5000, b"\x01") for one in (1, 2, 3, 2)]
-        service.changed(store.store([*updates, (key(4), 0, b"\x01")], 0))
+        service.changed(store.store([*updates, (key(4), 0, b"\x01")], service.now()))
         table.remove(1)
         batch = told[0]
         self.assertIs(batch.table, table)

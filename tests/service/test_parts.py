@@ -114,6 +114,7 @@ class PartsTests(SynchronousTestCase):
 
     def test_fails(self) -> None:
         """One that fails is logged, and hides nothing of the others."""
+        self.network.start()
         self.service.add_part("broken", Broken())
         self.service.add_part("bell", self.bell)
         status = self.service.status().parts

@@ -7,6 +7,7 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.connections.clock import milliseconds
 from peerproto.service.upkeep import INTERVAL, Upkeep
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
@@ -55,7 +56,10 @@ class UpkeepTests(SynchronousTestCase):
 
     def fill(self, name: str, count: int = MANY) -> TableStore:
         table = self.node.tables[name]
-        table.store([(one.to_bytes(4, "big"), 5000, b"\x01") for one in range(count)], 0)
+        table.store(
+            [(one.to_bytes(4, "big"), 5000, b"\x01") for one in range(count)],
+            milliseconds(self.clock),
+        )
         return table
 
     def turns(self) -> list[tuple[str, Cause, int]]:
