@@ -110,6 +110,7 @@ class Receiver:
         if shared is None or shared.table is not table:
             if shared is not None:
                 self._definitions.forget(shared)
+                self.to_ack.pop(shared, None)
             sent = self._peer.acked.get(table.log, 0)
             shared = SharedTable(
                 self._directory.outgoing(table), self._directory.local_id(table), sent
