@@ -92,6 +92,8 @@ class Adoption:
             table = None
         if table is not None:
             return disagreement(table, definition.layout) or table
+        if base in self.directory or (base == name and tables.is_share(name)):
+            return f"table {name} is shared otherwise here"
         if not sharing.learn:
             return f"table {name} is not learnt from peers"
         if not (self.learn_tables or sharing.per_peer):

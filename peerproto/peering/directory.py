@@ -28,6 +28,8 @@ class TableDirectory(Mapping[str, TableStore]):
         self._sharings: dict[str, Sharing] = {}
         self._shares: dict[str, dict[str, TableStore]] = {}
         """By the name of a table and that of a peer."""
+        self._peers: dict[str, None] = {}
+        """The names of the remote peers."""
         self._peer_of: WeakKeyDictionary[TableStore, str] = WeakKeyDictionary()
         self._ids: WeakKeyDictionary[TableStore, int] = WeakKeyDictionary()
         self._outgoing: dict[TableStore, Outgoing] = {}
@@ -66,6 +68,9 @@ class TableDirectory(Mapping[str, TableStore]):
             raise LocalProtocolError("table", declaration.name, "a name that is not taken")
         self.warn_of(declaration)
         table = self._tables[declaration.name] = self._make(declaration)
+        if self.sharing(declaration.name).per_peer:
+            for peer in self._peers:
+                self._add_share(declaration.name, peer)
         return table
 
     def _make(self, declaration: Declaration) -> TableStore:
@@ -168,24 +173,25 @@ class TableDirectory(Mapping[str, TableStore]):
         """By the names of peers, their shares of the table of this name."""
         return self._shares.get(name, {})
 
-    def share(self, name: str, peer: str) -> TableStore:
-        """A peer's share of a table that is shared per peer: made if there is none yet.
+    def add_peer(self, peer: str) -> None:
+        """There is a remote peer of this name: it has a share of all that is shared per peer."""
+        self._peers[peer] = None
+        for name in self._tables:
+            if self.sharing(name).per_peer and peer not in self.shares_of(name):
+                self._add_share(name, peer)
 
-        :raises KeyError: there is no table of this name.
-        """
-        shares = self._shares.setdefault(name, {})
-        table = shares.get(peer)
-        if table is None:
-            table = shares[peer] = self._make(self._tables[name].declaration)
-            self._peer_of[table] = peer
-        return table
+    def _add_share(self, name: str, peer: str) -> None:
+        share = self._make(self._tables[name].declaration)
+        self._shares.setdefault(name, {})[peer] = share
+        self._peer_of[share] = peer
 
     def peer_of(self, table: TableStore) -> str | None:
         """The name of the peer whose share a table is; ``None`` if it is none."""
         return self._peer_of.get(table)
 
-    def drop_shares(self, peer: str) -> None:
+    def remove_peer(self, peer: str) -> None:
         """A peer is none any more: it has no shares."""
+        self._peers.pop(peer, None)
         for name in [name for name, shares in self._shares.items() if peer in shares]:
             self._drop_share(name, peer)
 

@@ -100,13 +100,14 @@ class Node:
         peer = self.peers.get(name)
         if peer is None:
             peer = self._remember(name)
+            self.tables.add_peer(name)
             self.resync.peer_added(peer, now)
         return peer
 
     def forget(self, peer: PeerMemory, now: int) -> None:
         """A peer is none any more; its session is over by then. ``now`` in ms."""
         del self.peers[peer.name]
-        self.tables.drop_shares(peer.name)
+        self.tables.remove_peer(peer.name)
         self.resync.peer_removed(peer, now)
         self._look_ahead()
 
@@ -160,7 +161,8 @@ class Node:
             if not event.in_lesson:
                 self.resync.newly_shared(session, event.table)
         elif isinstance(event, LessonOver):
-            if event.finished:
+            # What an old process shares otherwise than this one is not learnt from it.
+            if event.finished and not (session.peer.local and session.differences):
                 self.resync.finished(session, now)
             else:
                 self.resync.partial(session, now)

@@ -39,9 +39,8 @@ class PeerTables:
 
     def _now(self) -> dict[TableStore, None]:
         if self._version != self._directory.version:
-            tables = self._look()  # which may make shares of them
             self._version = self._directory.version
-            self._all = dict.fromkeys(tables)
+            self._all = dict.fromkeys(self._look())
         return self._all
 
     def _look(self) -> list[TableStore]:
@@ -52,8 +51,8 @@ class PeerTables:
                 tables.append(table)
             elif self._peer.local:
                 tables += directory.shares_of(name).values()
-            else:
-                tables.append(directory.share(name, self._peer.name))
+            elif self._peer.name in directory.shares_of(name):
+                tables.append(directory.shares_of(name)[self._peer.name])
         return sorted(tables, key=lambda table: self._depth(table.name))
 
     def _depth(self, name: Optional[str]) -> int:
@@ -70,18 +69,21 @@ class PeerTables:
         if name in directory:
             if not directory.sharing(name).per_peer:
                 return directory[name]
-            return None if self._peer.local else directory.share(name, self._peer.name)
+            return directory.shares_of(name).get(self._peer.name)
         table = self.base_name(name)
-        if table != name and table in directory:
-            return directory.share(table, name.rpartition(_AT)[2])
+        if table != name:
+            return directory.shares_of(table).get(name.rpartition(_AT)[2])
         return None
+
+    def is_share(self, name: str) -> bool:
+        """Whether a name is that of a share, as our old or new process tells it."""
+        return self._peer.local and name.rpartition(_AT)[2] in self._peers and _AT in name
 
     def base_name(self, name: str) -> str:
         """The name of the table of the node that goes by this name between the peer and us."""
-        table, at, peer = name.rpartition(_AT)
-        if self._peer.local and at and peer in self._peers:
-            return table if self._directory.sharing(table).per_peer else name
-        return name
+        table = name.rpartition(_AT)[0]
+        per_peer = self.is_share(name) and self._directory.sharing(table).per_peer
+        return table if per_peer else name
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None

@@ -164,7 +164,7 @@ class Precedence:
         kept, self._kept = self._kept, {}
         for table, changes in kept.items():
             if self._adoption.directory.shares(table):
-                table.change_again(changes, now)
+                table.change_again(changes, now, as_before=True)
 
     def end(self) -> None:
         """The session is over: the peer will not ack on it what it has changed in vain."""

@@ -7,7 +7,6 @@ for `peerproto.peering.precedence` to say.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Optional
 
 from peerproto.peering.adoption import Adoption, Refusal
@@ -21,12 +20,12 @@ from peerproto.peering.events import (
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.peertables import PeerTables
 from peerproto.peering.precedence import Precedence
-from peerproto.peering.relaying import Rows, pass_on, rows_of
+from peerproto.peering.relaying import is_forgotten, pass_on, rows_of
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.sharing import Passes, Relayed
-from peerproto.tables.changes import Cause
+from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.store import TableStore
+from peerproto.tables.store import ZEROED_LIFE, TableStore
 from peerproto.updates.reception import Reception
 from peerproto.wire.dictionary import LONGEST_TEXT, ReceivingDictionary
 from peerproto.wire.errors import MalformedMessage
@@ -75,14 +74,14 @@ class Receiver:
         self._collecting: dict[SharedTable, None] = {}
         """The tables of which updates may wait to be stored, in order."""
         self._events = events
+        self._relayed: Optional[Relayed] = None
 
     @property
     def tables(self) -> list[SharedTable]:
         """All tables of the node, as far as this session knows them."""
         if self._version != self._directory.version:
-            tables = self._directory.values()  # which may make shares of them
             self._version = self._directory.version
-            self._all = [self.shared(table) for table in tables]
+            self._all = [self.shared(table) for table in self._directory.values()]
             for shared in self._all:
                 shared.sharing = self._directory.sharing(shared.table)
             self._sent = [
@@ -260,10 +259,14 @@ class Receiver:
             reception.forget()
             return
         relay = sharing.relay
-        before = None if relay is None else rows_of(table, reception.keys)
+        keys = reception.keys
+        before = None if relay is None else rows_of(table, keys)
         precedence = self._precedence
         verdict = precedence.judge(shared, reception, now)
-        batches = reception.store(now, self._peer.name, verdict.newer, verdict.stays)
+        newer = verdict.newer
+        if reception.reader.shortest <= ZEROED_LIFE:
+            newer = {*newer, *self._forget(table, reception, now)}
+        batches = reception.store(now, self._peer.name, newer, verdict.stays)
         if reception.longest_refused:
             self._note_not_taken(table, "an update", reception.longest_refused, LONGEST_UPDATE, now)
             reception.longest_refused = 0
@@ -271,7 +274,13 @@ class Receiver:
             if batch.cause is Cause.LEARNT:
                 precedence.taken(reception, batch.raw_keys, verdict, now)
                 if relay is not None and before is not None:
-                    self._pass_on(relay, reception, before, batch.raw_keys, now)
+                    whom, lesson = self._whom(relay), precedence.learning
+                    gone = pass_on(
+                        reception, before, batch.raw_keys, verdict.ours, whom, lesson, now
+                    )
+                    if gone:
+                        name = self._peer.name
+                        batches = [*batches, Changes(table, Cause.FORGOTTEN, gone, now, name)]
         if batches:
             self._events.append(Learnt(batches, relayed=relay is not None))
         if verdict.lost:
@@ -280,17 +289,28 @@ class Receiver:
             left, reception.left_aside = reception.left_aside, {}
             precedence.left_aside(table, left)
 
-    def _pass_on(
-        self,
-        relay: Passes,
-        reception: Reception,
-        before: Rows,
-        keys: Collection[bytes],
-        now: int,
-    ) -> None:
-        """Note for others what the peer has changed; of a lesson, what was not known here."""
-        whom = Relayed(self._peer.name, relay)
-        pass_on(reception, before, keys, whom, self._precedence.learning, now)
+    def _whom(self, relay: Passes) -> Relayed:
+        """Whom what the peer says is for: the same thing each time, as long as the rule is."""
+        if self._relayed is None or self._relayed.passes is not relay:
+            self._relayed = Relayed(self._peer.name, relay)
+        return self._relayed
+
+    def _forget(self, table: TableStore, reception: Reception, now: int) -> list[bytes]:
+        """The keys that the peer has forgotten, as we have: nothing is to be stored of them.
+
+        An old process tells so of what it has forgotten: that goes on here.
+        """
+        over = [
+            key
+            for key, row in zip(reception.keys, reception.reader.values)
+            if is_forgotten(reception, row)
+        ]
+        if not (self._peer.local and self._precedence.learning):
+            return table.tombstones.standing(over, now)
+        for key in over:
+            if not table.has(key, now):
+                table.forget(key, now)
+        return over
 
     def begin_lesson(self) -> None:
         """The updates to come belong to a lesson that the node wants."""

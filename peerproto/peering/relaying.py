@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Optional
 
 from peerproto.peering.sharing import Relayed
+from peerproto.tables.row import unpack
 from peerproto.tables.store import ZEROED_LIFE, TableStore
 from peerproto.updates.reception import Reception
 from peerproto.wire.datatypes import Frequency
@@ -33,26 +34,61 @@ def pass_on(
     reception: Reception,
     before: Rows,
     keys: Collection[bytes],
+    ours: Mapping[bytes, int],
     whom: Relayed,
     in_lesson: bool,
     now: int,
-) -> None:
-    """Note what came of a peer as changes for others; ``now`` is in ms."""
+) -> list[bytes]:
+    """Note what came of a peer as changes for others, but for columns of ``ours``, which hold:
+    which keys were forgotten by it. ``now`` is in ms."""
     table = reception.table
     table.log.mark(now)
     sent = reception.layout.bits & table.layout.bits
-    has_texts = reception.layout.codec.has_texts
+    forgotten: list[bytes] = []
     for key in dict.fromkeys(keys):
         was, row = before[key], table.stored(key)
         if row is None:
             continue
-        if was is not None and table.lifetime(was)[1] <= now:
-            was = None
-        if table.lifetime(row)[1] - now <= ZEROED_LIFE:
-            table.forget(key, now, whom)
+        end = None if was is None else table.lifetime(was)[1]
+        if end is not None and end <= now:
+            was = end = None
+        if is_forgotten(reception, row):
+            if not in_lesson:
+                expire = table.declaration.expire
+                until = end or (now + expire if expire else None)
+                table.forget(key, now, whom, until)
+                forgotten.append(key)
         elif was is None or (not in_lesson and _differ(table, was, row, now)):
-            columns = reception.columns_of(key, now) if has_texts else sent
-            table.log.record(key, columns, whom)
+            columns = _columns(reception, key, was, row, sent, now) & ~ours.get(key, 0)
+            if columns or not sent:
+                table.log.record(key, columns, whom)
+    return forgotten
+
+
+def is_forgotten(reception: Reception, row: bytes) -> bool:
+    """Whether what came tells its receiver to forget the entry: zeros, and a life that is over."""
+    table = reception.table
+    if reception.expire == 0 or not table.declaration.expire:
+        return False
+    life: int = unpack(row)[1]
+    return life <= ZEROED_LIFE and not row[table.record_at :].strip(b"\x00")
+
+
+def _columns(
+    reception: Reception, key: bytes, was: Optional[bytes], row: bytes, sent: int, now: int
+) -> int:
+    """The columns that a peer has said, as bits: a text also if it has cleared it."""
+    table = reception.table
+    if not (reception.layout.codec.has_texts and table.layout.codec.has_texts):
+        return sent
+    if was is not None and _text(table, was) != _text(table, row):
+        return sent
+    return reception.columns_of(key, now) & table.layout.bits
+
+
+def _text(table: TableStore, row: bytes) -> bytes:
+    start, end = table.layout.codec.text(row, table.record_at)
+    return row[start:end]
 
 
 def _differ(table: TableStore, was: bytes, row: bytes, now: int) -> bool:

@@ -181,6 +181,8 @@ class Resync:
         right what was known to differ."""
         if peer in self._added or peer.differences or peer.not_taken:
             return True
+        if peer in self._unheard():
+            return True
         return not (self._complete or peer in self._heard)
 
     def ask(self, session: Session) -> None:
@@ -334,8 +336,10 @@ class Resync:
     def _finished(self, teacher: Session, now: int) -> None:
         self._ask_for_newly_shared(teacher)
         self._complete = True
-        self._forget_debts()
-        self._added.clear()
+        if not self._to_hear():
+            # What others owe, or have that is new, one that has everything has taught, too.
+            self._forget_debts()
+            self._added.clear()
         unheard = ", ".join(sorted(peer.name for peer in self._unheard()))
         if self._again is None and unheard and not self.up_to_date:
             reason = f"finished by {teacher.peer.name}, and not by {unheard}"

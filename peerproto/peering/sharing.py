@@ -40,12 +40,12 @@ EVENLY = Sharing()
 """With all peers, as HAProxy does."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Relayed:
     """A change that one peer has said: it is for those to whom that is passed on."""
 
     source: str
-    passes: Passes = attrs.field(eq=False)
+    passes: Passes
 
     def spares(self, peer: object) -> bool:
         """Whether a peer is not to get it: at least the one that has said it."""

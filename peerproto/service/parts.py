@@ -42,7 +42,7 @@ class Parts(Mapping[str, IPart]):
         if name in self._parts:
             raise LocalProtocolError("name of a part", name, "one that is not taken")
         taken = {command.words for command in self.commands()}
-        for command in part.commands():
+        for command in _commands_of(part):
             if command.words in taken:
                 words = " ".join(command.words)
                 raise LocalProtocolError(f"part {name}", f"command {words}", "one that is new")

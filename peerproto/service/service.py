@@ -353,7 +353,8 @@ class StickTableService(TableHolder):
             raise
 
     def _cannot_load(self, reason: Failure, loading: Deferred[Any]) -> None:
-        if loading is self._loading or self._loading is None:
+        # If it is another one by now, the service has stopped meanwhile.
+        if loading is self._loading:
             self._not_loaded = reason.getErrorMessage()
             self._log.failure("the keeper cannot fill the tables: they are as they are", reason)
 
@@ -382,7 +383,7 @@ class StickTableService(TableHolder):
         self._begun = False
         loading, self._loading = self._loading, None
         if loading is not None:
-            loading.addErrback(lambda _: None).cancel()
+            loading.cancel()
         self.mesh.stop()
         self._upkeep.stop()
         self.dispatcher.stop()

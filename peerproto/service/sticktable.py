@@ -278,9 +278,7 @@ class StickTable:
         """Where records of a peer are to be stored; ``None`` if that is no peer."""
         if not self.per_peer:
             return self._here()
-        node = self._service.node
-        known = peer is not None and peer in node.peers and peer != node.localpeer
-        return node.tables.share(self.name, peer) if known and peer is not None else None
+        return self._service.node.tables.shares_of(self.name).get(peer or "")
 
     def get(self, key: Key, peer: Optional[str] = None) -> Optional[Entry]:
         """The entry of this key, or ``None``.

@@ -16,6 +16,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice, takewhile
 from typing import Final, Optional, Protocol
+from weakref import WeakKeyDictionary
+
+import attrs
 
 ID_MASK: Final = 0xFFFFFFFF
 
@@ -49,6 +52,18 @@ class Sparing(Protocol):
         """Whether a peer does not need it, and needs not ack it."""
 
 
+@attrs.frozen(eq=False)
+class Either:
+    """A change that is not for those that either of two spares."""
+
+    one: Sparing
+    other: Sparing
+
+    def spares(self, peer: object) -> bool:
+        """Whether a peer is one of them."""
+        return self.one.spares(peer) or self.other.spares(peer)
+
+
 class ChangeLog:
     """The order in which entries were last changed here, and which columns of them."""
 
@@ -68,7 +83,9 @@ class ChangeLog:
         self._repeated: set[bytes]
         """Keys of which the latest change is one of before, noted again."""
         self._sparing: dict[int, Sparing]
-        """By their numbers, in order: the changes that are not for all peers."""
+        """By their numbers: the changes that are not for all peers."""
+        self._latest_of: WeakKeyDictionary[Sparing, int]
+        """The latest change that each of them was given for."""
         self._begin()
 
     def __len__(self) -> int:
@@ -114,6 +131,7 @@ class ChangeLog:
         places[key] = last
         if sparing is not None:
             self._sparing[number] = sparing
+            self._latest_of[sparing] = number
         self._overwritten.discard(key)
         self._repeated.discard(key)
         return number
@@ -145,26 +163,30 @@ class ChangeLog:
         done.
 
         It is not if the change was repeated already: for peers that count without end it would
-        be sent without end. ``sparing`` tells whom it is not for.
+        be sent without end. ``sparing`` tells whom it is not for, beside those that it was not for
+        before.
         """
         if key in self._repeated or not self.number(key):
             return False
-        self.record(key, columns, sparing)
+        before = self.sparing(key)
+        if before is not None and sparing is not None:
+            sparing = Either(before, sparing)
+        self.record(key, columns, sparing or before)
         self._repeated.add(key)
         return True
 
+    def sparing(self, key: bytes) -> Optional[Sparing]:
+        """Whom the latest change of an entry is not for."""
+        return self._sparing.get(self.number(key))
+
     def spares(self, peer: object, after: int) -> bool:
-        """Whether any change after a number is not for a peer."""
-        looked_at: set[int] = set()
-        for number in reversed(self._sparing):
-            if number <= after:
-                break
-            sparing = self._sparing[number]
-            if id(sparing) not in looked_at:
-                if sparing.spares(peer):
-                    return True
-                looked_at.add(id(sparing))
-        return False
+        """Whether any change after a number may be one that is not for a peer."""
+        if not self._sparing:
+            return False
+        return any(
+            number > after and sparing.spares(peer)
+            for sparing, number in list(self._latest_of.items())
+        )
 
     def number(self, key: bytes) -> int:
         """The number of the latest change of an entry; 0 if it has no place."""
@@ -291,6 +313,7 @@ class ChangeLog:
         self._overwritten = set()
         self._repeated = set()
         self._sparing = {}
+        self._latest_of = WeakKeyDictionary()
 
     def _spare_no_more(self, before: Change, change: Change) -> None:
         """Forget whom changes were not for that have no place any more."""

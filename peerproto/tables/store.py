@@ -114,19 +114,28 @@ class TableStore(RowStore):
             )
         return record, columns
 
-    def change_again(self, changes: Mapping[bytes, int], now: int) -> None:
-        """Note local changes once more at ``now`` (ms), for all peers: keys, with the columns of
-        the change."""
+    def change_again(self, changes: Mapping[bytes, int], now: int, as_before: bool = False) -> None:
+        """Note local changes once more at ``now`` (ms): keys, with the columns of the change.
+
+        They are for all peers, or with ``as_before`` not for those that they were not for.
+        """
         self.log.mark(now)
         for key, columns in changes.items():
             if self.tells_of(key):
-                self.log.record(key, columns)
+                self.log.record(key, columns, self.log.sparing(key) if as_before else None)
 
-    def forget(self, key: bytes, now: int, sparing: Optional[Sparing] = None) -> bool:
+    def forget(
+        self,
+        key: bytes,
+        now: int,
+        sparing: Optional[Sparing] = None,
+        until: Optional[int] = None,
+    ) -> bool:
         """Remove an entry here, and have peers zero theirs: whether it was there.
 
         Until it would have expired, or for the table's ``expire`` if there was none, a tombstone
-        stands for it: peers that were away hear of it, too. ``sparing`` tells who does not.
+        stands for it: peers that were away hear of it, too. ``sparing`` tells who does not;
+        ``until`` is the end of the tombstone (ms), if that is another one.
         """
         deadline = self._deadline(key)
         was_there = deadline is not None and deadline > now
@@ -135,7 +144,7 @@ class TableStore(RowStore):
             deadline = now + expire if expire else NEVER
         super().remove(key)
         self.revision += 1
-        for fallen in self.tombstones.put(key, deadline):
+        for fallen in self.tombstones.put(key, deadline if until is None else until):
             self.log.forget(fallen)
         self.log.mark(now)
         self.log.record(key, self.layout.bits, sparing)

@@ -6,13 +6,14 @@ Peers hear of each as long as it stands, and no lesson brings its entry back.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Final, Optional
 
 from peerproto.tables.expiry import NEVER
 
-MOST: Final = 1 << 20
-"""Tombstones of a table at most."""
+MOST: Final = 1 << 17
+"""Tombstones of a table at most: to let all of them go takes some ms."""
 
 
 class Tombstones:
@@ -24,6 +25,8 @@ class Tombstones:
         self._ends: dict[bytes, int] = {}
         self._order: list[tuple[int, bytes]] = []
         """A heap of ends, with keys that may have another end by now, or none."""
+        self._oldest: deque[tuple[int, bytes]] = deque()
+        """The same in the order in which they were put up."""
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -47,16 +50,19 @@ class Tombstones:
         """Put one up, in place of an earlier one if there is one: which others fall for it."""
         self._ends.pop(key, None)
         self._ends[key] = end
+        self._oldest.append((end, key))
         if end != NEVER:
             heapq.heappush(self._order, (end, key))
-        if len(self._order) > 2 * len(self._ends) + self._most // 2:
-            self._order = [(end, key) for key, end in self._ends.items() if end != NEVER]
+        if len(self._oldest) > 2 * len(self._ends) + self._most // 2:
+            self._oldest = deque((end, key) for key, end in self._ends.items())
+            self._order = [one for one in self._oldest if one[0] != NEVER]
             heapq.heapify(self._order)
         fallen: list[bytes] = []
         while len(self._ends) > self._most:
-            oldest = next(iter(self._ends))
-            del self._ends[oldest]
-            fallen.append(oldest)
+            end, oldest = self._oldest.popleft()
+            if self._ends.get(oldest) == end:
+                del self._ends[oldest]
+                fallen.append(oldest)
         return fallen
 
     def take(self, keys: Collection[bytes]) -> None:
@@ -68,6 +74,7 @@ class Tombstones:
         """No key has one any more."""
         self._ends = {}
         self._order = []
+        self._oldest.clear()
 
     def next_due(self) -> Optional[int]:
         """When (in ms) `due` has something to look at; ``None`` for never."""

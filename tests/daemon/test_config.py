@@ -104,6 +104,16 @@ class ConfigTests(SynchronousTestCase):
             config = Config.parse("peers.ini", f"[node]\nbind = {value}\n")
             self.assertEqual(config.bind, expected)
 
+    def test_first_mistake(self) -> None:
+        """Of several mistakes, the first one in the file is told."""
+        text = "[tables]\nt = bad\n[node]\nlearn-tables = maybe\nlocalpeer = a\nlocalpeer = b\n"
+        for line in (2, 4, 6):
+            problem = self.assertRaises(ConfigError, Config.parse, "peers.ini", text)
+            self.assertEqual(problem.line, line)
+            lines = text.splitlines(keepends=True)
+            lines[line - 1] = "\n"
+            text = "".join(lines)
+
     def test_mistakes(self) -> None:
         """Each kind of mistake names file, line, what was read and what was expected."""
         for text, line, read, expected in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -13,13 +14,14 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from peerproto import Limits, StickTableService
+from peerproto import Command, Limits, Part, StickTableService
 from peerproto.runtime.protocol import (
     IDLE_TIMEOUT,
     STALLED_TIMEOUT,
     RuntimeFactory,
     RuntimeProtocol,
     RuntimeService,
+    runtime_commands,
     runtime_service,
 )
 from peerproto.testing import MemoryNetwork
@@ -327,6 +329,34 @@ class FactoryTests(ClientTestCase):
         self.settle()
         self.assertEqual((factory.clients, len(self.service.table("ids"))), (0, 10))
         self.assertEqual(self.clock.calls, [])
+
+
+class OddPartTests(ClientTestCase):
+    def test_takes_no_place(self) -> None:
+        """A command that gives what is no text ends its answer, and not the socket."""
+
+        class Odd(Part):
+            def commands(self) -> Any:
+                for word, piece in (("bytes", b"x"), ("number", 3), ("half", "\ud800")):
+                    answer: Any = [piece]
+                    yield Command((word,), "", "", partial(self.say, answer))
+
+            def say(self, answer: Any, _: list[str]) -> Any:
+                return iter(answer)
+
+        self.service.add_part("odd", Odd())
+        factory = RuntimeFactory(runtime_commands(self.service), self.clock, self.service.turns, 2)
+        for word in ("bytes", "number", "half", "bytes"):
+            protocol: Any = factory.buildProtocol(None)
+            transport = StringTransport()
+            protocol.makeConnection(transport)
+            protocol.dataReceived(word.encode() + b"\n")
+            self.clock.advance(0.1)
+            answer = b"?" if word == "half" else b"Internal error"
+            self.assertIn(answer, transport.value())
+            protocol.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(factory.clients, 0)
+        self.assertEqual(len(self.flushLoggedErrors()), 3)
 
 
 class ListeningTests(ClientTestCase):

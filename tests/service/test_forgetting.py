@@ -173,6 +173,22 @@ class ForgettingTests(SynchronousTestCase):
             self.assertEqual(self.gpc0(), [after] * 3)
             self.assertTrue(self.in_step())
 
+    def test_two_forget_it(self) -> None:
+        """Two that forget the same, one after the other, both go on telling of it."""
+        self.table.set(1, gpc0=7)
+        self.network.advance(1)
+        self.network.part("b", "c")
+        self.network.part("a", "c")
+        self.table.forget(1)
+        self.network.advance(1)
+        self.lesser.table("t").forget(1)
+        self.network.advance(1)
+        stones = [one.table("t").status().tombstones for one in (self.here, self.lesser)]
+        self.assertEqual(stones, [1, 1])
+        self.network.heal("b", "c")
+        self.network.advance(6)
+        self.assertEqual(self.gpc0(), [None, None, None])
+
     def test_never_known(self) -> None:
         """An entry that is not here yet can be forgotten: peers are told all the same."""
         self.network.part("b", "c")

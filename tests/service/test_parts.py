@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Optional
+from typing import Any, Optional
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -98,6 +98,58 @@ class PartsTests(SynchronousTestCase):
             self.assertRaises(LocalProtocolError, self.service.add_part, name, Bell())
         self.assertEqual(list(self.service.parts), ["bell"])
         self.assertRaises(KeyError, self.service.remove_part, "another")
+
+    def test_most_words(self) -> None:
+        """Of several commands that fit, the one with the most words is meant; the node's own stay
+        what they are."""
+
+        class Greedy(Part):
+            def commands(self) -> Iterable[Command]:
+                for words in (("show",), ("show", "info"), ("ring", "twice")):
+                    yield Command(words, "", "greedy", lambda _: iter(["greedy\n"]))
+
+        self.service.add_part("greedy", Greedy())
+        self.service.add_part("bell", self.bell)
+        self.assertIn("Name: peerproto", self.ask("show", "info"))
+        self.assertEqual(self.ask("show", "nothing"), "greedy\n")
+        self.assertEqual(self.ask("ring", "twice"), "greedy\n")
+        self.assertEqual(self.ask("ring", "2"), "rung\n")
+        self.assertEqual(self.ask("help", "show").count("show info"), 1)
+
+    def test_wrong_words(self) -> None:
+        """A command has words, each without blanks; what is no command is none of a part."""
+        for words in ((), "ring", ["ring"], ("ring it",), ("",), (1,)):
+            wrong: Any = words
+            self.assertRaises(LocalProtocolError, Command, wrong, "", "", lambda _: iter(()))
+
+        class Odd(Part):
+            offered: tuple[str, ...] = ()
+
+            def commands(self) -> Any:
+                return self.offered
+
+        odd = Odd()
+        self.service.add_part("bell", self.bell)
+        self.service.add_part("odd", odd)
+        odd.offered = ("ring",)
+        self.assertRaises(LocalProtocolError, self.service.add_part, "another", odd)
+        self.assertEqual(self.ask("ring", "1"), "rung\n")
+        self.assertGreater(len(self.flushLoggedErrors(LocalProtocolError)), 0)
+
+    def test_removes_itself(self) -> None:
+        """A part may remove itself in whatever it is asked."""
+
+        class Leaving(Part):
+            def not_ready(leaving) -> Optional[str]:  # noqa: N805 (the test is ``self``)
+                self.service.remove_part("leaving")
+                return "it leaves"
+
+        self.service.add_part("leaving", Leaving())
+        self.service.add_part("bell", self.bell)
+        self.network.start()
+        self.network.advance(6)
+        self.assertEqual(self.service.not_ready(), ["leaving: it leaves"])
+        self.assertEqual(self.service.not_ready(), [])
 
     def test_readiness(self) -> None:
         """The node is ready when it is up to date, and all of its parts are ready."""

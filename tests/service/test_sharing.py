@@ -335,6 +335,114 @@ class PerPeerTests(SharingTestCase):
         self.assertEqual([(entry.raw_key, entry.peer) for entry in new.table("t")], before)
         self.assertEqual(before, [(b"aaaa", "a"), (b"cccc", "c")])
 
+    def hub_again(self, **more: Any) -> StickTableService:
+        """A new process of the hub."""
+        new = StickTableService(
+            "h",
+            {},
+            {"t": LINE},
+            self.network.server("h"),
+            reactor=self.network.clock,
+            chance=self.network.chance,
+            wall_clock=self.network.wall_clock,
+            **more,
+        )
+        for name in "ab":
+            new.expect_peer(name)
+        return new
+
+    def test_late_peer(self) -> None:
+        """A peer that comes when the node counts itself up to date without it is asked then."""
+        self.a.table("t").set(1, gpc0=1)
+        self.b.table("t").set(2, gpc0=2)
+        self.network.advance(1)
+        self.hub.stopService()
+        self.network.settle()
+        self.network.part("h", "b")
+        new = self.network.services["h"] = self.hub_again()
+        new.share("t", per_peer=True)
+        new.startService()
+        self.network.advance(12)
+        self.assertTrue(new.status().up_to_date)
+        self.assertEqual(len(new.table("t")), 1)
+        self.network.heal("h", "b")
+        self.network.advance(10)
+        shares = {(entry.key, entry.peer): entry["gpc0"] for entry in new.table("t")}
+        self.assertEqual(shares, {(1, "a"): 1, (2, "b"): 2})
+
+    def test_forgotten_before_it_came(self) -> None:
+        """A peer that was never there hears what was forgotten meanwhile; it has a share as soon
+        as it is a peer."""
+        self.network.part("h", "b")
+        self.network.advance(1)
+        late = self.network.peer("z", {"t": LINE}, calls=[])
+        late.table("t").set(1, gpc0=9)
+        self.assertEqual(sorted(self.table.contributions()), ["a", "b", "z"])
+        self.table.forget(1)
+        late.add_peer("h", self.network.client("h", "z"))
+        self.network.start()
+        self.network.advance(6)
+        self.assertEqual((self.shares(), self.values(late)), ({}, {}))
+
+    def test_no_share_of_strangers(self) -> None:
+        """Nobody who is no peer has a share, whoever looks, and whatever is restored."""
+        self.a.table("t").set(1, gpc0=1)
+        self.network.advance(1)
+        (record,) = self.table.records()
+        peer = self.hub.peers["a"]
+        self.hub.remove_peer("a")
+        peer.status()
+        self.assertEqual(self.table.restore([record]), 0)
+        self.assertEqual(list(self.table.contributions()), ["b"])
+
+    def hand_over(self, new: StickTableService) -> None:
+        new.startService()
+        self.addCleanup(new.stopService)
+        done = self.hub.stop_softly(self.network.client("h", "h"))
+        self.network.advance(2)
+        self.assertTrue(self.successResultOf(done))
+        self.hub.stopService()
+        self.network.services["h"] = new
+        self.network.advance(10)
+
+    def test_hand_over_to_other_rules(self) -> None:
+        """A new process that shares a table otherwise learns it from the peers; nothing of the old
+        one is taken for a table of its own."""
+        self.a.table("t").set(1, gpc0=1)
+        self.network.advance(1)
+        new = self.hub_again(expect_old=True)
+        self.hand_over(new)
+        self.assertEqual([table.name for table in new.tables], ["t"])
+        self.assertEqual(self.values(new), {1: 1})
+
+    def test_hand_over_to_shares(self) -> None:
+        """The same where the old process shared it with all, and the new one per peer."""
+        self.hub.share("t")
+        self.network.advance(2)
+        self.a.table("t").set(1, gpc0=1)
+        self.network.advance(1)
+        new = self.hub_again(expect_old=True)
+        new.share("t", per_peer=True)
+        self.hand_over(new)
+        shares = {(entry.key, entry.peer): entry["gpc0"] for entry in new.table("t")}
+        self.assertEqual(shares, {(1, "a"): 1})
+
+    def test_hand_over_of_tombstones(self) -> None:
+        """What was forgotten stays forgotten, also for a peer that was away."""
+        self.hub.share("t")
+        self.network.advance(2)
+        self.hub.table("t").set(1, gpc0=1)
+        self.network.advance(1)
+        self.network.part("h", "b")
+        self.hub.table("t").forget(1)
+        self.network.advance(1)
+        new = self.hub_again(expect_old=True)
+        self.hand_over(new)
+        self.assertEqual(new.table("t").status().tombstones, 1)
+        self.network.heal("h", "b")
+        self.network.advance(6)
+        self.assertEqual((self.values(new), self.values(self.b)), ({}, {}))
+
     def test_delivered(self) -> None:
         """What was set for one peer is delivered when that one has acked it."""
         self.table.set(1, gpc0=5, peer="a")
@@ -427,6 +535,19 @@ class OneWayTests(SharingTestCase):
         self.assertGreater(len(set(seen)), 20)
         for first, then_first in seen:
             self.assertLessEqual(then_first, first)
+
+    def test_after_what_is_not_sent(self) -> None:
+        """A table does not wait for one that is not sent at all."""
+        here = self.network.peer("a", {"first": LINE, "then": LINE})
+        there = self.network.peer("b", {"first": LINE, "then": LINE})
+        here.share("first", teach=False)
+        here.share("then", after="first")
+        self.network.start()
+        self.network.advance(6)
+        here.table("first").set(1, gpc0=1)
+        here.table("then").set(1, gpc0=1)
+        self.network.advance(1)
+        self.assertEqual([len(there.table(name)) for name in ("first", "then")], [0, 1])
 
     def test_circles(self) -> None:
         """Tables that would wait for each other are refused, and so is a table for itself."""
@@ -539,6 +660,69 @@ class RelayTests(SharingTestCase):
         self.network.advance(1)
         self.assertEqual([self.values(one) for one in (self.hub, *self.others)], [{}] * 4)
         self.assertTrue(self.in_step())
+
+    def test_forgotten_while_away(self) -> None:
+        """A peer that was away hears of it as long as the entry would have lived; observers of the
+        relay hear at once."""
+        self.a.table("t").set(1, gpc0=1)
+        self.network.advance(1)
+        self.network.part("m", "c")
+        feed = self.hub.feed(["t"])
+        self.a.table("t").forget(1)
+        self.network.advance(1)
+        self.assertEqual([one.cause.value for one in feed.take()], ["forgotten"])
+        self.assertEqual(self.hub.table("t").status().tombstones, 1)
+        self.network.advance(5)
+        self.network.heal("m", "c")
+        self.network.advance(5)
+        self.assertEqual(self.values(self.c), {})
+
+    def test_three_hubs(self) -> None:
+        """What is forgotten, set or cleared goes round a ring of relays once."""
+        with MemoryNetwork() as network:
+            hubs = [network.peer(name, {"t": LINE}) for name in "mno"]
+            leaf = network.peer("a", {"t": LINE}, calls="m")
+            for hub in hubs:
+                hub.share("t", relay=True)
+                if hub is not hubs[0]:
+                    hub.remove_peer("a")
+                    leaf.remove_peer(hub.localpeer)
+            network.start()
+            network.advance(6)
+            leaf.table("t").set(1, gpc0=1)
+            network.advance(1)
+            self.assertEqual([len(one.table("t")) for one in hubs], [1, 1, 1])
+            leaf.table("t").forget(1)
+            network.advance(1)
+            self.assertEqual([len(one.table("t")) for one in hubs], [0, 0, 0])
+            sent = sum(p.counters.tx_updates for one in hubs for p in one.peers.values())
+            self.assertLess(sent, 30)
+
+    def test_cleared_text(self) -> None:
+        """A text that is cleared is cleared at the others."""
+        self.a.table("t").set(1, server_key="s1")
+        self.network.advance(1)
+        self.a.table("t").set(1, gpc0=2, server_key=None)
+        self.network.advance(1)
+        entry = self.b.table("t")[1]
+        self.assertEqual((entry["gpc0"], entry["server_key"]), (2, None))
+
+    def test_ours_at_the_same_time(self) -> None:
+        """A change of the relay's own is not lost in one that a peer has made before it read it."""
+        raw = self.network.raw_peer("z", "m")
+        self.network.advance(2)
+        declaration = self.hub.table("t").declaration
+        raw.define(declaration)
+        self.network.advance(0)
+        self.hub.table("t").set(1, gpc0=5)
+        columns = {"gpc0": 1, "gpt0": 2, "server_key": None, "http_req_rate": (0, 0, 0)}
+        raw.update(1, columns, 1)
+        self.network.advance(1)
+        entry = self.hub.table("t")[1]
+        self.assertEqual((entry["gpc0"], entry["gpt0"]), (5, 2))
+        self.assertIn(5, [update.values.get("gpc0") for update in raw.updates])
+        self.assertEqual(self.values(self.a), {1: 5})
+        self.assertEqual(self.a.table("t")[1]["gpt0"], 2)
 
     def test_whom(self) -> None:
         """A function tells to whom what one says goes."""

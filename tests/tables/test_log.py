@@ -160,7 +160,7 @@ class ChangeLogTests(SynchronousTestCase):
         self.assertIsNone(log.number_of_id(4, log.head))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Not:
     """Spares one peer."""
 
@@ -207,6 +207,13 @@ class SparingTests(SynchronousTestCase):
         self.log.record(b"a", 1, Not("x"))
         self.log.forget(b"a")
         self.assertFalse(self.log.spares("x", 0))
+
+    def test_repeated(self) -> None:
+        """What is noted again is not for those that it was not for before, and some more."""
+        self.log.record(b"a", 1, Not("x"))
+        self.assertTrue(self.log.repeat(b"a", 1, Not("y")))
+        self.assertEqual([self.after(peer) for peer in "xyz"], [[], [], [(1, b"a")]])
+        self.assertFalse(self.log.repeat(b"a", 1))
 
     @given(
         st.lists(
