@@ -25,8 +25,8 @@ class PeerTables:
         self._peer = peer
         self._peers = peers
         self._version = -1
-        self._all: dict[TableStore, None] = {}
-        """The tables as of this version of the directory, in order."""
+        self._all: dict[TableStore, Sharing] = {}
+        """The tables as of this version of the directory, in order, with their rules."""
 
     @property
     def version(self) -> int:
@@ -37,10 +37,11 @@ class PeerTables:
         """All tables; one that is sent after another one comes behind it."""
         return list(self._now())
 
-    def _now(self) -> dict[TableStore, None]:
+    def _now(self) -> dict[TableStore, Sharing]:
         if self._version != self._directory.version:
             self._version = self._directory.version
-            self._all = dict.fromkeys(self._look())
+            sharing = self._directory.sharing
+            self._all = {table: sharing(table.name) for table in self._look()}
         return self._all
 
     def _look(self) -> list[TableStore]:
@@ -101,9 +102,9 @@ class PeerTables:
         peer = self._directory.peer_of(table)
         return table.name if peer is None or not self._peer.local else f"{table.name}{_AT}{peer}"
 
-    def sharing(self, table: TableStore) -> Sharing:
-        """The rules of a table."""
-        return self._directory.sharing(table.name)
+    def sharing(self, table: TableStore) -> Optional[Sharing]:
+        """The rules of a table; ``None`` if it is not shared with the peer."""
+        return self._now().get(table)
 
     def local_id(self, table: TableStore) -> int:
         """The number under which a table is defined to the peer."""

@@ -22,7 +22,7 @@ from peerproto.peering.peertables import PeerTables
 from peerproto.peering.precedence import Precedence
 from peerproto.peering.relaying import is_forgotten, pass_on, rows_of
 from peerproto.peering.sharedtable import SharedTable
-from peerproto.peering.sharing import Passes, Relayed
+from peerproto.peering.sharing import EVENLY, Passes, Relayed
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import ZEROED_LIFE, TableStore
@@ -83,7 +83,7 @@ class Receiver:
             self._version = self._directory.version
             self._all = [self.shared(table) for table in self._directory.values()]
             for shared in self._all:
-                shared.sharing = self._directory.sharing(shared.table)
+                shared.sharing = self._directory.sharing(shared.table) or EVENLY
             self._sent = [
                 shared
                 for shared in self._all
@@ -115,7 +115,7 @@ class Receiver:
                 self._directory.outgoing(table), self._directory.local_id(table), sent
             )
             shared.expire = self._peer.expires.get(table)
-            shared.sharing = self._directory.sharing(table)
+            shared.sharing = self._directory.sharing(table) or EVENLY
             self._tables[name] = shared
             if name != table.name:
                 self._other_names[shared.local_id] = name
@@ -251,12 +251,9 @@ class Receiver:
         assert reception is not None
         if not reception.keys:
             return
-        if not self._directory.shares(table):
-            reception.forget()  # the table was removed here since it was defined
-            return
         sharing = self._directory.sharing(table)
-        if not sharing.learn:
-            reception.forget()
+        if sharing is None or not sharing.learn:
+            reception.forget()  # the table may have been removed here since it was defined
             return
         relay = sharing.relay
         keys = reception.keys

@@ -616,7 +616,8 @@ class Session:
     def announce(self, table: TableStore) -> None:
         """Define a table to the peer, which may have looked at another one of its name."""
         waiting = [one for one in self._to_define if self._directory.shares(one)]
-        more = [one for one in self._directory.alike(table) if self._directory.sharing(one).teach]
+        alike = [self._receiver.shared(one) for one in self._directory.alike(table)]
+        more = [one.table for one in alike if one.sharing.teach]
         self._to_define = dict.fromkeys((*waiting, *more))
 
     def _step(self, on: SessionInput) -> bool:

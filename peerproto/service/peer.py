@@ -62,7 +62,7 @@ class Peer:
     def tables(self) -> list[TableStore]:
         """The tables of which it is sent changes: of those that are shared per peer, its own."""
         tables = self._mesh.node.tables_of(self._memory)
-        return [store for store in tables.values() if tables.sharing(store).teach]
+        return [one for one in tables.values() if (rules := tables.sharing(one)) and rules.teach]
 
     def acked(self, table: TableStore) -> int:
         """The number of our latest change of a table that it has acked."""

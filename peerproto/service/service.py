@@ -441,12 +441,12 @@ class StickTableService(TableHolder):
     def changed(self, batches: list[Changes]) -> None:
         """See `TableHolder.changed`: what is gone need not be acked."""
         super().changed(batches)
-        if any(batch.cause.removes for batch in batches):
+        if self._watch and any(batch.cause.removes for batch in batches):
             self._watch.look_at_all()
 
     def _tell(self, batches: list[Changes]) -> None:
         super()._tell(batches)
-        if not batches or any(batch.cause.removes for batch in batches):
+        if self._watch and (not batches or any(batch.cause.removes for batch in batches)):
             # Tables may be gone, or are not sent any more.
             self._watch.look_at_all()
 

@@ -29,6 +29,10 @@ class Watch:
         """What looks again at peers that have just come."""
         self._waiters: dict[Peer, dict[Deferred[None], Holds]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiters)
+
     def in_step(self, peer: Peer) -> Deferred[None]:
         """Fires when the node is up to date, and has no reason to call the peer out of step."""
         return self._wait(peer, self._is_in_step)
