@@ -55,6 +55,7 @@ class Shelf:
         service = self._service
         if service is None or not self._loaded:
             return None  # what could not be read is not to be written over
+        # All sessions are over: nobody waits for the reactor any more.
         records = [record for table in service.tables for record in table.records()]
         return deferToThread(self._write, pickle.dumps((service.time.step(), records)))
 

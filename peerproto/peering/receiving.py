@@ -249,7 +249,7 @@ class Receiver:
     def _store(self, shared: SharedTable, now: int) -> None:
         table, reception = shared.table, shared.reception
         assert reception is not None
-        if not reception.keys:
+        if not reception.reader.keys:
             return
         sharing = self._directory.sharing(table)
         if sharing is None or not sharing.learn:

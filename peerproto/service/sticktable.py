@@ -232,9 +232,10 @@ class StickTable:
     def records(self, raw_keys: Optional[Iterable[bytes]] = None) -> Iterator[Record]:
         """The records of these raw keys, or of all entries: what is to be kept elsewhere.
 
-        The table may change meanwhile: see `walk`. Take them in slices: each costs some us.
+        The table may change meanwhile: see `walk`. Each costs some us: of a large table, take
+        some at a time (``itertools.islice``).
 
-        :raises LocalProtocolError: the table is gone.
+        :raises LocalProtocolError: the table is gone, when the next one is asked for.
         """
         self._here()
         wanted = None if raw_keys is None else list(raw_keys)

@@ -19,8 +19,8 @@ from peerproto.wire.texts import TEXTS
 
 @attrs.frozen
 class Record:
-    """An entry as it was when it was taken out of its table. It never changes, and refers to
-    nothing else: it may go to a thread, and into a file."""
+    """An entry as it was when it was taken out of its table. It never changes: it may go to a
+    thread, and into a file."""
 
     declaration: Declaration
     """That of the table."""
@@ -43,7 +43,10 @@ class Record:
         return keys.to_python(self.raw_key, self.declaration.layout.key_type)
 
     def entry(self, at: int) -> Entry:
-        """The values decoded, with ages as of a time in ms since the epoch."""
+        """The values decoded, with ages as of a time in ms since the epoch (`NodeTime.now`).
+
+        ``expires_in`` is below 0 if the entry has ended by then.
+        """
         layout = self.declaration.layout
         decoded = layout.codec.decode(self.values, 0, max(0, at - self.arrived))
         if self.text is not None:

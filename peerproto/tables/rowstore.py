@@ -451,6 +451,8 @@ class RowStore:
     @property
     def room(self) -> int:
         """How many more entries fit in."""
-        left = self.quota.left
-        size = self.declaration.size
-        return left if size is None else min(left, size - self.used)
+        quota, size = self.quota, self.declaration.size
+        left = quota.limit - quota.used
+        if size is not None and size - self.used < left:
+            return size - self.used
+        return left
