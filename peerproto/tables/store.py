@@ -42,6 +42,8 @@ class TableStore(RowStore):
         super().__init__(declaration, quota)
         self.log = ChangeLog() if log is None else log
         self.tombstones = Tombstones()
+        self._declared_anew = False
+        """Whether tombstones may stand longer than entries live now."""
 
     # -- changes here ----------------------------------------------------
 
@@ -199,13 +201,25 @@ class TableStore(RowStore):
         self._clearing.add_pieces(self.log.clear())
         return super().clear()
 
+    def redeclare(self, declaration: Declaration) -> bool:
+        """See `RowStore.redeclare`."""
+        taken = super().redeclare(declaration)
+        self._declared_anew |= taken
+        return taken
+
     def next_due(self) -> Optional[int]:
         """When (in ms) `expire` has something to look at; ``None`` for never."""
+        if self._declared_anew and len(self.tombstones):
+            return 0
         due = [one for one in (super().next_due(), self.tombstones.next_due()) if one is not None]
         return min(due, default=None)
 
     def expire(self, now: int, limit: int = SLICE) -> list[bytes]:
         """See `RowStore.expire`: tombstones fall, too, of which nobody needs to be told."""
+        if self._declared_anew:
+            self._declared_anew = False
+            if self.declaration.expire:
+                self.tombstones.shorten(now + self.declaration.expire)
         for key in self.tombstones.due(now, limit):
             self.log.forget(key)
         return super().expire(now, limit)

@@ -70,6 +70,12 @@ class Tombstones:
         for key in self._ends.keys() & keys:
             del self._ends[key]
 
+    def shorten(self, end: int) -> None:
+        """Let none stand longer than until ``end`` (ms)."""
+        for key, stands in list(self._ends.items()):
+            if stands > end:
+                self.put(key, end)
+
     def clear(self) -> None:
         """No key has one any more."""
         self._ends = {}

@@ -173,6 +173,17 @@ class ForgettingTests(SynchronousTestCase):
             self.assertEqual(self.gpc0(), [after] * 3)
             self.assertTrue(self.in_step())
 
+    def test_declared_anew(self) -> None:
+        """A tombstone stands no longer than entries live, as the table is declared by then."""
+        table = self.here.table("for-ever")
+        table.forget(1)
+        line = "type integer size 3 expire 10s store gpc0"
+        self.here.declare_table(Declaration.parse("for-ever", line))
+        self.network.advance(9)
+        self.assertEqual(table.status().tombstones, 1)
+        self.network.advance(2)
+        self.assertEqual(table.status().tombstones, 0)
+
     def test_two_forget_it(self) -> None:
         """Two that forget the same, one after the other, both go on telling of it."""
         self.table.set(1, gpc0=7)
