@@ -72,6 +72,7 @@ class DaemonTestCase(SharingTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.reactor: Process = Process()
+        self.reactor.hasStopped = False  # earlier versions of Twisted begin otherwise
         for number in (signal.SIGUSR1, signal.SIGHUP):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.patch(peerproto.daemon.process, "OldProcess", Old)
