@@ -42,7 +42,7 @@ from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Column
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Spared:
     """Some peers whom a change is not for: they have it."""
 

@@ -46,7 +46,7 @@ Block = dict[bytes, Change]
 
 
 class Sparing(Protocol):
-    """Whom a change is not for."""
+    """Whom a change is not for. No two are equal: it counts how long each lives."""
 
     def spares(self, peer: object) -> bool:
         """Whether a peer does not need it, and needs not ack it."""
