@@ -52,6 +52,24 @@ class PerPeerTests(SharingTestCase):
         self.network.advance(6)
         self.table = self.hub.table("t")
 
+    def hub_again(
+        self, name: str = "h", peers: str = "ab", expect_old: bool = False
+    ) -> StickTableService:
+        """Another process of the hub."""
+        new = StickTableService(
+            name,
+            {},
+            {"t": LINE},
+            self.network.server(name),
+            expect_old=expect_old,
+            reactor=self.network.clock,
+            chance=self.network.chance,
+            wall_clock=self.network.wall_clock,
+        )
+        for peer in peers:
+            new.expect_peer(peer)
+        return new
+
     def shares(self) -> dict[tuple[Any, Optional[str]], Any]:
         return {(entry.key, entry.peer): entry["gpc0"] for entry in self.table}
 
@@ -271,19 +289,8 @@ class PerPeerTests(SharingTestCase):
         self.network.advance(1)
         self.network.part("h", "b")
         self.network.advance(1)
-        new = StickTableService(
-            "h",
-            {},
-            {"t": LINE},
-            self.network.server("h"),
-            expect_old=True,
-            reactor=self.network.clock,
-            chance=self.network.chance,
-            wall_clock=self.network.wall_clock,
-        )
+        new = self.hub_again(expect_old=True)
         new.share("t", per_peer=True)
-        for name in "ab":
-            new.expect_peer(name)
         new.startService()
         self.addCleanup(new.stopService)
         done = self.hub.stop_softly(self.network.client("h", "h"))
@@ -307,19 +314,8 @@ class PerPeerTests(SharingTestCase):
             (record,) = table.records()
         hubs = []
         for expect_old in (False, True):
-            hub = StickTableService(
-                "hub",
-                {},
-                {"t": LINE},
-                self.network.server("hub"),
-                expect_old=expect_old,
-                reactor=self.network.clock,
-                chance=self.network.chance,
-                wall_clock=self.network.wall_clock,
-            )
+            hub = self.hub_again("hub", "abc", expect_old)
             hub.share("t", per_peer=True)
-            for name in "abc":
-                hub.expect_peer(name)
             hubs.append(hub)
         old, new = hubs
         old.startService()
@@ -334,22 +330,6 @@ class PerPeerTests(SharingTestCase):
         old.stopService()
         self.assertEqual([(entry.raw_key, entry.peer) for entry in new.table("t")], before)
         self.assertEqual(before, [(b"aaaa", "a"), (b"cccc", "c")])
-
-    def hub_again(self, **more: Any) -> StickTableService:
-        """A new process of the hub."""
-        new = StickTableService(
-            "h",
-            {},
-            {"t": LINE},
-            self.network.server("h"),
-            reactor=self.network.clock,
-            chance=self.network.chance,
-            wall_clock=self.network.wall_clock,
-            **more,
-        )
-        for name in "ab":
-            new.expect_peer(name)
-        return new
 
     def test_late_peer(self) -> None:
         """A peer that comes when the node counts itself up to date without it is asked then."""
