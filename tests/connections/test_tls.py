@@ -8,11 +8,11 @@ import trustme
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto.connections.tls import Credentials
 from peerproto.daemon.config import Config, ConfigError
 from peerproto.service.service import StickTableService
 from peerproto.testing import MemoryNetwork
 from peerproto.testing.network import MemoryTransport
+from peerproto.tls import Credentials
 from peerproto.wire.errors import LocalProtocolError
 from tests.scripted import Scripted
 
