@@ -11,7 +11,8 @@ there is one wherever an update has others than the one before it.
 As with HAProxy, updates have no life, so that the peer's own ``expire`` holds. But a
 change that goes out late is not to live longer there than it would have lived: its
 update has the life that the peer's definition gives, less the age of the change. An
-entry that was stored with a life of its own is sent with what is left of that. Of an entry
+entry that was stored with a life of its own is sent with what is left of that; what another
+peer has said and is over by now is sent with a life of 1 ms. Of an entry
 that was forgotten, all columns are sent as zeros, with a life of 1 ms.
 """
 
@@ -23,7 +24,7 @@ import attrs
 
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.row import KEY_AT, has_own_life
+from peerproto.tables.row import KEY_AT, has_own_life, pack
 from peerproto.tables.store import TableStore
 from peerproto.updates.selection import Selection
 from peerproto.updates.writer import UpdateWriter
@@ -31,6 +32,9 @@ from peerproto.wire.dictionary import SendingDictionary
 
 ON_TIME: Final = 1000
 """Age in ms up to which a change goes out without a life."""
+
+LAST_MOMENT: Final = 1
+"""Life in ms of what is over when it is passed on."""
 
 _MOST_SELECTIONS: Final = 64
 
@@ -137,7 +141,13 @@ class LiveBytes:
                 timed = self._is_timed(stored, declaration, now - came)
                 selection = None
             if deadline <= now:
-                continue
+                if self.life is None or table.log.sparing(key) is None:
+                    continue
+                # What another peer has said and is passed on comes all the same, to end at once.
+                stored = pack(moment, LAST_MOMENT) + stored[KEY_AT:]
+                head, deadline = stored[:KEY_AT], now + LAST_MOMENT
+                timed = self._is_timed(stored, declaration, 0)
+                selection = None
             if changed != columns or selection is None:
                 columns = changed
                 selection = self._selections.get(columns & bits)

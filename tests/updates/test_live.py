@@ -69,6 +69,29 @@ class LiveUpdatesTests(SynchronousTestCase):
         self.assertIn((3999).to_bytes(4, "big"), said[5000])
         self.assertIn((58999).to_bytes(4, "big"), said[60000])
 
+    def test_relayed_too_late(self) -> None:
+        """What another peer has said and is over is sent with a life of 1 ms, and the rest as ever;
+        to a peer that takes no lives, and of our own changes, it is not."""
+
+        class Relayed:
+            def spares(self, peer: object) -> bool:
+                return peer == "source"
+
+        table = table_of()
+        whom = Relayed()
+        for number in range(1, 5):
+            life = 100 if number < 4 else 5000
+            table.store([(key(number), life, bytes((number, 0, 0, 0)))], 0)
+            table.log.mark(0)
+            table.log.record(key(number), table.layout.bits, None if number == 3 else whom)
+        over, left = (1).to_bytes(4, "big"), (4800).to_bytes(4, "big")
+        live = LiveBytes(1, 0, {}).after(table, 0, 8192, 200, "other")
+        self.assertEqual((live.count, live.sent), (3, 4))
+        for number, said in ((1, over), (2, over), (4, left)):
+            self.assertIn(said + key(number) + bytes((number,)), live.data)
+        self.assertEqual(LiveBytes(1, 0, {}).after(table, 0, 8192, 200, "source").count, 0)
+        self.assertEqual(LiveBytes(1, None, {}).after(table, 0, 8192, 200, "other").count, 1)
+
     def test_texts_are_a_peers_own(self) -> None:
         """What refers to the cache of a connection is written anew each time."""
         table = table_of("type integer size 9 store server_key")
