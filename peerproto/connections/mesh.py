@@ -188,20 +188,13 @@ class Mesh:
         self.resync_moved()
 
     def _took(self, session: Session, events: list[Event]) -> None:
-        first = events[0]
-        if len(events) == 1 and isinstance(first, Learnt):
-            # As mostly; what follows does the same.
-            self._tell(first.batches)
-            if first.relayed:
-                self.flush_soon()
-            return
+        learnt = [one for one in events if isinstance(one, Learnt)]
         # All of it is stored by now: what others do when they hear of it comes later.
-        self._tell([batch for one in events if isinstance(one, Learnt) for batch in one.batches])
+        self._tell([batch for one in learnt for batch in one.batches])
+        if any(one.relayed for one in learnt):
+            self.flush_soon()
         for event in events:
-            if isinstance(event, Learnt):
-                if event.relayed:
-                    self.flush_soon()
-            else:
+            if not isinstance(event, Learnt):
                 self._tell(self.node.took(session, event, self.now()))
                 self.resync_moved()
 

@@ -25,7 +25,7 @@ from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.sharing import EVENLY, Passes, Relayed
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.log import ID_MASK
-from peerproto.tables.store import ZEROED_LIFE, TableStore
+from peerproto.tables.store import LAST_MOMENT, TableStore
 from peerproto.updates.reception import Reception
 from peerproto.wire.dictionary import LONGEST_TEXT, ReceivingDictionary
 from peerproto.wire.errors import MalformedMessage
@@ -261,7 +261,7 @@ class Receiver:
         precedence = self._precedence
         verdict = precedence.judge(shared, reception, now)
         newer = verdict.newer
-        if reception.reader.shortest <= ZEROED_LIFE:
+        if reception.reader.shortest <= LAST_MOMENT:
             newer = {*newer, *self._forget(table, reception, now)}
         batches = reception.store(now, self._peer.name, newer, verdict.stays)
         if reception.longest_refused:

@@ -13,7 +13,7 @@ from typing import Any, Final, Optional
 
 from peerproto.peering.sharing import Relayed
 from peerproto.tables.row import unpack
-from peerproto.tables.store import ZEROED_LIFE, TableStore
+from peerproto.tables.store import LAST_MOMENT, TableStore
 from peerproto.updates.reception import Reception
 from peerproto.wire.datatypes import Frequency
 
@@ -71,7 +71,7 @@ def is_forgotten(reception: Reception, row: bytes) -> bool:
     if reception.expire == 0 or not table.declaration.expire:
         return False
     life: int = unpack(row)[1]
-    return life <= ZEROED_LIFE and not row[table.record_at :].strip(b"\x00")
+    return life <= LAST_MOMENT and not row[table.record_at :].strip(b"\x00")
 
 
 def _columns(

@@ -9,10 +9,11 @@ from itertools import chain, repeat
 from typing import Final, Optional
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from peerproto.service.batch import Batch
 from peerproto.service.sticktable import StickTable
+from peerproto.service.waiters import Waiters
 from peerproto.tables.changes import Cause
 from peerproto.wire.errors import LocalProtocolError
 
@@ -97,7 +98,7 @@ class Feed:
         """Why nothing will come, if that is so."""
         self._given = 0
         """Keys that were given by ``async for`` in this turn."""
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: Waiters[None] = Waiters()
 
     def __repr__(self) -> str:
         tables = "all tables" if self._tables is None else ", ".join(sorted(self._tables))
@@ -140,14 +141,11 @@ class Feed:
         Fails with ``CancelledError`` when the feed is closed, or when its service stops or has
         stopped.
         """
-        waiter: Deferred[None] = Deferred(self._waiters.remove)
         if not self.is_closed and (len(self) or self.overrun):
-            waiter.callback(None)
-        elif self._ended:
-            waiter.errback(CancelledError(self._ended))
-        else:
-            self._waiters.append(waiter)
-        return waiter
+            return succeed(None)
+        if self._ended:
+            return fail(CancelledError(self._ended))
+        return self._waiters.wait()
 
     def __aiter__(self) -> Feed:
         return self
@@ -209,9 +207,7 @@ class Feed:
                 self._drop()
                 self.overrun = True
         if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+            self._waiters.tell(None)
 
     def begin(self) -> None:
         """The service starts: changes may come."""
@@ -221,9 +217,7 @@ class Feed:
     def cancel(self, why: str) -> None:
         """Let all who wait, and who will, know that nothing will come."""
         self._ended = why
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter.errback(CancelledError(why))
+        self._waiters.cancel(why)
 
     # -- what is held ------------------------------------------------------
 

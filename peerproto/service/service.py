@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from twisted.internet.defer import (
     Deferred,
@@ -45,8 +45,6 @@ from peerproto.tables.declaration import Declaration
 
 if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
-
-T = TypeVar("T")
 
 
 class StickTableService(TableHolder):

@@ -22,8 +22,8 @@ from peerproto.wire.sizes import LONGEST_UPDATE, longest_update
 How = Callable[[Declaration, Values, Mapping[str, Any]], tuple[Values, int]]
 """What makes a change: the values after it, and the columns that it is of, as bits."""
 
-ZEROED_LIFE: Final = 1
-"""Life in ms that peers are to give an entry that was forgotten: 0 would be endless for some."""
+LAST_MOMENT: Final = 1
+"""Life in ms with which an entry is sent that is to end at once: 0 would be endless for some."""
 
 
 class TableFull(LocalProtocolError):
@@ -161,7 +161,7 @@ class TableStore(RowStore):
         if not self.tombstones.stands(key, now):
             return None
         codec = self.layout.codec
-        begin = head.pack(self.origin + now, ZEROED_LIFE)
+        begin = head.pack(self.origin + now, LAST_MOMENT)
         key_again = key if self.layout.fixed_key_length else b""
         return begin + key_again + codec.encode(codec.blank())
 

@@ -25,16 +25,13 @@ import attrs
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.row import KEY_AT, has_own_life, pack
-from peerproto.tables.store import TableStore
+from peerproto.tables.store import LAST_MOMENT, TableStore
 from peerproto.updates.selection import Selection
 from peerproto.updates.writer import UpdateWriter
 from peerproto.wire.dictionary import SendingDictionary
 
 ON_TIME: Final = 1000
 """Age in ms up to which a change goes out without a life."""
-
-LAST_MOMENT: Final = 1
-"""Life in ms of what is over when it is passed on."""
 
 _MOST_SELECTIONS: Final = 64
 
