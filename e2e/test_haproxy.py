@@ -184,12 +184,13 @@ async def test_nothing_echoes(mesh: Mesh) -> None:
         await peer.do(f"set table t_never key {number} data.gpc0 {number}")
 
         # Else two HAProxies may count on the same value at once, and each keeps the other's.
-        # A HAProxy sends all its counters again when a request has ended (conn_cur sinks then).
+        # A HAProxy sends all its counters again when a request has ended (conn_cur sinks then),
+        # also where the ones that it had sent before were read after that.
         async def arrived(counted: int = number + 1) -> bool:
             entries = [(await node.table("t_ip"))["127.0.0.1"] for node in nodes]
             seen = [(entry["http_req_cnt"], entry["conn_cur"]) for entry in entries]
             assert seen == [(counted, 0)] * len(nodes), seen
-            return True
+            return await a.sent_all() and await b.sent_all()
 
         await until(arrived, f"request {number} shows everywhere")
     await same_content(a, peer)

@@ -130,3 +130,15 @@ frontend origin
             return await self.counts_itself_up_to_date()
 
         await until(is_settled, f"{self.name} has settled with {names}")
+
+    async def sent_all(self) -> bool:
+        """True, where each peer with a session was sent all changes.
+
+        :raises AssertionError: it was not.
+        """
+        for peer in re.split(r"\n  (?=0x)", await self.ask("show peers"))[1:]:
+            if "(remote,active)" in peer:
+                sent = re.findall(r"last_pushed=(\d+) ", peer)
+                made = re.findall(r" localupdate=(\d+) ", peer)
+                assert made and sent == made, peer
+        return True

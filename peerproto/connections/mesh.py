@@ -188,15 +188,20 @@ class Mesh:
         self.resync_moved()
 
     def _took(self, session: Session, events: list[Event]) -> None:
-        learnt = [one for one in events if isinstance(one, Learnt)]
-        # All of it is stored by now: what others do when they hear of it comes later.
-        self._tell([batch for one in learnt for batch in one.batches])
-        if any(one.relayed for one in learnt):
-            self.flush_soon()
+        learnt: list[Changes] = []
+        others: list[Event] = []
         for event in events:
             if not isinstance(event, Learnt):
-                self._tell(self.node.took(session, event, self.now()))
-                self.resync_moved()
+                others.append(event)
+                continue
+            learnt += event.batches
+            if event.relayed:
+                self.flush_soon()
+        # All of it is stored by now: what others do when they hear of it comes later.
+        self._tell(learnt)
+        for event in others:
+            self._tell(self.node.took(session, event, self.now()))
+            self.resync_moved()
 
     def ended(self, session: Session, why: str) -> None:
         """A session is over, for the reason in words: call its peer again."""

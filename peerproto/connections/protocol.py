@@ -56,6 +56,7 @@ class SessionProtocol(Protocol):
         :param ended: called once, with the reason, when the session is over.
         """
         self.session = session
+        self._transport: ITCPTransport
         self._clock = clock
         self._turns = turns
         self._took = took
@@ -73,13 +74,16 @@ class SessionProtocol(Protocol):
     def connectionMade(self) -> None:
         if isinstance(self.transport, FileDescriptor):
             self.transport.bufferSize = BUFFER
+        self._transport = cast(ITCPTransport, self.transport)
         cast(IConsumer, self.transport).registerProducer(self, True)
         self._set_alarm()
         self.flush()
 
     def dataReceived(self, data: bytes) -> None:
         session = self.session
-        self._happened(session.receive(data, self.now()))
+        events = session.receive(data, milliseconds(self._clock))
+        if events:
+            self._took(session, events)
         if session.unread and not session.over and self._reading is None:
             # What it sent costs much to read: others have their turn in between.
             cast(IPushProducer, self.transport).pauseProducing()
@@ -111,10 +115,10 @@ class SessionProtocol(Protocol):
         """Write what the session has to send; the rest in turns with others, if it is much."""
         if self._ended is None or self._slices is not None:
             return
-        self._write_slice()
+        more = not self._paused and self._write_slice()
         if self.session.over:
             self.close("")
-        elif self._can_write:
+        elif more:
             self._slices = Steps(self._turns, self._write_slices(), self._failed)
 
     def look_again(self, added: Collection[TableStore], adopt: bool) -> None:
@@ -141,15 +145,15 @@ class SessionProtocol(Protocol):
     def _can_write(self) -> bool:
         return not self._paused and self.session.wants_to_send
 
-    def _write_slice(self) -> None:
-        if self._can_write:
-            data = self.session.pull(SLICE, self.now())
-            if data:
-                cast(ITCPTransport, self.transport).write(data)
+    def _write_slice(self) -> bool:
+        """Write what the session gives at once: whether it has more, and the transport takes it."""
+        data = self.session.pull(SLICE, milliseconds(self._clock))
+        if data:
+            self._transport.write(data)
+        return not self._paused and self.session.wants_to_send
 
     def _write_slices(self) -> Iterator[None]:
-        while self._can_write:
-            self._write_slice()
+        while self._can_write and self._write_slice():
             yield
         self._slices = None
         if self.session.over:
@@ -182,17 +186,16 @@ class SessionProtocol(Protocol):
     def close(self, why: str) -> None:
         """End the session: what was written goes out first, if the peer reads it soon."""
         if self._ended is not None:
-            transport = cast(ITCPTransport, self.transport)
-            transport.loseConnection()
+            self._transport.loseConnection()
             self._lingering = self._clock.callLater(LINGER, self._linger_no_more)
             self._finish(why)
 
     def _linger_no_more(self) -> None:
         self._lingering = None
-        cast(ITCPTransport, self.transport).abortConnection()
+        self._transport.abortConnection()
 
     def _abort(self) -> None:
-        cast(ITCPTransport, self.transport).abortConnection()
+        self._transport.abortConnection()
         self._finish("")
 
     def _finish(self, why: str) -> None:

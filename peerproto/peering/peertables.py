@@ -104,7 +104,9 @@ class PeerTables:
 
     def sharing(self, table: TableStore) -> Optional[Sharing]:
         """The rules of a table; ``None`` if it is not shared with the peer."""
-        return self._now().get(table)
+        if self._version != self._directory.version:
+            self._now()
+        return self._all.get(table)
 
     def local_id(self, table: TableStore) -> int:
         """The number under which a table is defined to the peer."""

@@ -134,7 +134,7 @@ class Precedence:
                 for key in keys:
                     columns = reception.columns_of(key, now)
                     meanwhile.learnt(table, (key,), columns, self._peer)
-        if not len(table.log):
+        if not table.log.head:
             return
         ours = verdict.ours
         table.log.overwrite([key for key in keys if key not in ours] if ours else keys)

@@ -256,8 +256,7 @@ class Receiver:
             reception.forget()  # the table may have been removed here since it was defined
             return
         relay = sharing.relay
-        keys = reception.keys
-        before = None if relay is None else rows_of(table, keys)
+        before = None if relay is None else rows_of(table, reception.keys)
         precedence = self._precedence
         verdict = precedence.judge(shared, reception, now)
         newer = verdict.newer

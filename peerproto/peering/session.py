@@ -425,7 +425,7 @@ class Session:
         """Whether `pull` has something to give."""
         if self._urgent or self._confirms or self._to_define:
             return True
-        if self.state is SessionState.TEACHING or self._acks_wait:
+        if self.state is SessionState.TEACHING or (self._receiver.to_ack and self._may_ack):
             return True
         if self.state is SessionState.LIVE:
             for one in self._receiver.sent:
@@ -450,7 +450,7 @@ class Session:
             self._urgent = bytearray()
         if self._to_define:
             self._define(out, room)
-        if self._acks_wait:
+        if self._receiver.to_ack and self._may_ack:
             self._ack(out)
         if self.state is SessionState.LIVE:
             for shared in self._receiver.sent:
@@ -489,16 +489,12 @@ class Session:
         self.peer.counters.tx_messages += 1
 
     @property
-    def _acks_wait(self) -> bool:
-        """Whether updates may have come that are to be acked now.
+    def _may_ack(self) -> bool:
+        """Whether updates are to be acked now.
 
         Not during a lesson, whose ids are not in the order of changes.
         """
-        return (
-            bool(self._receiver.to_ack)
-            and self.state is not SessionState.ENDED
-            and not self._precedence.learning
-        )
+        return self.state is not SessionState.ENDED and not self._precedence.learning
 
     def _ack(self, out: bytearray) -> None:
         """Add an ack of each table of which updates came since the last one."""

@@ -68,7 +68,8 @@ class Dispatcher:
 
         If they go on causing new ones, the rest is told in other turns of the reactor.
         """
-        self._look_at_tables()
+        if self._directory.version != self._version:
+            self._look_at_tables()
         if self.observers or self.feeds:
             self._queue += [batch for batch in batches if batch.raw_keys]
         if self._queue:
@@ -76,14 +77,13 @@ class Dispatcher:
 
     def tell(self, method: str, *about: object) -> None:
         """Tell of something else: a method of `IObserver`, and what to call it with."""
-        self._look_at_tables()
+        if self._directory.version != self._version:
+            self._look_at_tables()
         self._queue.append(News(method, about))
         self._go_on()
 
     def _look_at_tables(self) -> None:
         """Find the tables that have come, gone, or were declared anew."""
-        if self._directory.version == self._version:
-            return
         self._version = self._directory.version
         before = self._tables
         self._tables = {store: store.declaration for store in self._directory.values()}

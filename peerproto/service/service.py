@@ -443,7 +443,7 @@ class StickTableService(TableHolder):
             self._watch.look_at_all()
 
     def _tell(self, batches: list[Changes]) -> None:
-        super()._tell(batches)
+        self.dispatcher.announce(batches)
         if self._watch and (not batches or any(batch.cause.removes for batch in batches)):
             # Tables may be gone, or are not sent any more.
             self._watch.look_at_all()

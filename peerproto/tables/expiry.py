@@ -97,12 +97,9 @@ class ExpirySlots:
         self.width = max(1, min(expire // _SLOTS_PER_LIFE, _LONGEST_SLOT))
         self._slots: dict[int, _Slot] = {}
         self._order: list[int] = []
-        self._places = 0
-
-    def __len__(self) -> int:
+        self.places = 0
         """Number of places: a key may have several, and one without an entry has those that
         it had."""
-        return self._places
 
     def __bool__(self) -> bool:
         """Whether any keys wait."""
@@ -114,7 +111,7 @@ class ExpirySlots:
 
     def add(self, keys: Sequence[bytes], deadline: int) -> None:
         """Look at ``keys`` when ``deadline`` has passed."""
-        self._places += len(keys)
+        self.places += len(keys)
         number = self.slot_of(deadline)
         slot = self._slots.get(number)
         if slot is None:
@@ -141,7 +138,7 @@ class ExpirySlots:
         number = self._order[0]
         slot = self._slots[number]
         keys = slot.take(limit)
-        self._places -= len(keys)
+        self.places -= len(keys)
         if not slot.pieces and not slot.gathered:
             heapq.heappop(self._order)
             del self._slots[number]
@@ -213,7 +210,7 @@ class ExpirySlots:
         pieces = [piece for slot in self._slots.values() for piece in (*slot.pieces, slot.gathered)]
         self._slots = {}
         self._order = []
-        self._places = 0
+        self.places = 0
         return pieces
 
 

@@ -412,7 +412,7 @@ class RowStore:
     def places(self) -> int:
         """How many places of keys wait for their expiry, those of removed keys included."""
         earlier = self._earlier_expiry
-        return len(self._expiry) + (0 if earlier is None else len(earlier.slots))
+        return self._expiry.places + (0 if earlier is None else earlier.slots.places)
 
     @property
     def _too_many_places(self) -> bool:

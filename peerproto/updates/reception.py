@@ -138,9 +138,13 @@ class Reception:
 
     def _way_now(self) -> _Way:
         """The way into the table as it is declared now."""
-        way = self._way
-        if way is None or not way.holds():
-            way = self._way = _Way(self.table, self.layout)
+        way, table = self._way, self.table
+        if (
+            way is None
+            or way.declaration is not table.declaration
+            or way.version != table.generations.version
+        ):
+            way = self._way = _Way(table, self.layout)
         return way
 
     def _keep_columns(
@@ -237,9 +241,11 @@ class _Way:
         declaration, generations = table.declaration, table.generations
         ours = declaration.layout
         self._table = table
-        self._declaration = declaration
+        self.declaration = declaration
+        """That of the table."""
         self._theirs = theirs
-        self._version = generations.version
+        self.version = generations.version
+        """Another one when the table's entries are stored otherwise."""
         self.may_be_long = not always_fits(ours)
         """Whether an entry of the table may be too long to be sent on."""
         self._places: list[Optional[int]] = [None] * len(ours.columns)
@@ -269,11 +275,6 @@ class _Way:
 
         ``None`` if none has.
         """
-
-    def holds(self) -> bool:
-        """Whether the table is still declared so."""
-        table = self._table
-        return self._declaration is table.declaration and self._version == table.generations.version
 
     def values(self, keys: list[bytes], values: list[bytes], now: int) -> list[bytes]:
         """What is to be stored for values as `RunReader` has them.
@@ -314,13 +315,13 @@ class _Way:
 
     def _covered(self, generation: int) -> bool:
         has = self._table.generations.form(generation).layout.cells_of_bits
-        ours, sent = self._declaration.layout.elements, self._sent.elements
+        ours, sent = self.declaration.layout.elements, self._sent.elements
         return all(min(elements, ours.get(bit, 0)) <= sent.get(bit, 0) for bit, elements in has)
 
     def _merge(self, value: bytes, before: bytes, elapsed: int) -> bytes:
         """What is to be stored for a value in place of ``before``, which came so many ms ago."""
         if self._merging is None:
-            self._merging = Transcoder(self._theirs, self._declaration.layout, self._places)
+            self._merging = Transcoder(self._theirs, self.declaration.layout, self._places)
         at = self._table.record_at
         return before[:1] + value[1:at] + self._merging.merge(value, at, before[at:], elapsed)
 
