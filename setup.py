@@ -19,6 +19,7 @@ HOT = [
     "peerproto/tables/partitions.py",
     "peerproto/updates/writer.py",
     "peerproto/updates/order.py",
+    "peerproto/updates/adding.py",
 ]
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, Optional
 
 import attrs
 
+from peerproto.aggregation.config import WORD, read_aggregates, read_relay
+from peerproto.aggregation.relay import Relay
+from peerproto.aggregation.rules import Rules
 from peerproto.connections.addresses import client_endpoint, server_endpoint
 from peerproto.daemon.lines import check_whole, sections_of, text_of
 from peerproto.peering.limits import Limits
@@ -45,6 +48,8 @@ class Config:
     """Whether a reload may take away all peers, or all tables."""
     warnings: tuple[str, ...] = ()
     """What is read in another way than it is written, each with its file and line."""
+    aggregates: tuple[Rules, ...] = ()
+    relay: Relay = attrs.field(factory=Relay)
 
     def peers_but(self, name: str) -> dict[str, str]:
         """The peers that are not this one."""
@@ -74,7 +79,7 @@ class Config:
 
         :raises ConfigError: see `read`.
         """
-        sections, problem = sections_of(path, text, _SECTIONS)
+        sections, problem = sections_of(path, text, (*_SECTIONS, "relay"), (WORD,))
         problems = [] if problem is None else [problem]
         values = {}
         for name, read in _SECTIONS.items():
@@ -90,6 +95,9 @@ class Config:
         if bind == runtime:
             raise sections["node"].lines["runtime"].wrong("another address than bind's")
         _check_names(sections, localpeer, limits)
+        remote = [name for name in values["peers"] if name != localpeer]
+        named = [one for name, one in sections.items() if name.startswith(f"{WORD} ")]
+        aggregates = read_aggregates(named, remote, tables)
         return cls(
             localpeer,
             bind,
@@ -102,6 +110,8 @@ class Config:
             _credentials(sections, values["tls"], localpeer),
             node.get("allow-empty", False),
             tuple(_warnings(sections["tables"], tables)),
+            aggregates,
+            read_relay(sections["relay"], remote, aggregates),
         )
 
 

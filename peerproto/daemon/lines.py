@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, Optional
 
 from peerproto.service.section import ConfigError, Line, Section
@@ -37,24 +37,26 @@ def check_whole(path: str, text: str) -> None:
 
 
 def sections_of(
-    path: str, text: str, names: Iterable[str]
+    path: str, text: str, names: Iterable[str], kinds: Collection[str] = ()
 ) -> tuple[dict[str, Section], Optional[ConfigError]]:
     """The sections of a file by name, empty if it has not got them; up to what is wrong first: a
     line that is neither a heading nor ``key = value`` in a section.
 
     :param path: for error messages.
     :param names: the sections that it may have.
+    :param kinds: words of which each may head several sections, each with a name behind it.
     """
     sections = {name: Section(name, path, 0) for name in names}
     try:
-        _fill(sections, path, text)
+        _fill(sections, kinds, path, text)
     except ConfigError as problem:
         return sections, problem
     return sections, None
 
 
-def _fill(sections: dict[str, Section], path: str, text: str) -> None:
-    headings = ", ".join(f"[{name}]" for name in sections)
+def _fill(sections: dict[str, Section], kinds: Collection[str], path: str, text: str) -> None:
+    names = (*sections, *(f"{kind} <name>" for kind in kinds))
+    headings = ", ".join(f"[{name}]" for name in names)
     section: Section | None = None
     for number, raw in enumerate(text.split("\n"), 1):
         line = re.sub(r"(^|\s)[;#].*", "", raw).strip()
@@ -62,7 +64,11 @@ def _fill(sections: dict[str, Section], path: str, text: str) -> None:
             continue
         heading = _HEADING.fullmatch(line)
         if heading:
-            section = sections.get(heading[1])
+            words = heading[1].split()
+            name = " ".join(words)
+            if len(words) == 2 and words[0] in kinds:
+                sections.setdefault(name, Section(name, path, 0))
+            section = sections.get(name)
             if section is None:
                 raise ConfigError(path, number, line, f"one of {headings}")
             section.number = section.number or number

@@ -21,6 +21,8 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from peerproto.aggregation.relay import Relay
+from peerproto.aggregation.service import Aggregation
 from peerproto.connections.clock import make_monotonic
 from peerproto.daemon.config import Config, ConfigError, text_of
 from peerproto.daemon.oldprocess import OldProcess, OldProcessError
@@ -75,6 +77,9 @@ class Daemon(MultiService):
             expect_old=takes_over,
             reactor=reactor,
         )
+        config.relay.begin(self.stick_tables, Relay())
+        self.aggregation = Aggregation(self.stick_tables, config.aggregates, reactor)
+        self.aggregation.setServiceParent(self)
         self.stick_tables.setServiceParent(self)
         self.runtime: Optional[RuntimeService] = None
         if config.runtime is not None:
@@ -230,9 +235,11 @@ class Daemon(MultiService):
             config = attrs.evolve(config, credentials=self._config.credentials)
         if config.credentials is not None:
             self.stick_tables.use_credentials(config.credentials)
-        self._config = config
+        before, self._config = self._config, config
         self._take_peers(config)
         self._take_tables(config)
+        self._take_part("[relay]", partial(config.relay.begin, self.stick_tables, before.relay))
+        self._take_part("[aggregate]", partial(self.aggregation.take, config.aggregates))
         self._log.info("{path} was read again", path=self._path)
 
     def _lost(self, config: Config) -> str:
@@ -260,8 +267,9 @@ class Daemon(MultiService):
         service = self.stick_tables
         before = {table.name: table.declaration for table in service.tables}
         after = {declaration.name: declaration for declaration in config.tables}
+        outputs = [one.output for one in config.aggregates]
         for name, declared in before.items():
-            if name not in after and declared.adopted_from is None:
+            if name not in {*after, *outputs} and declared.adopted_from is None:
                 self._take_part(f"table {name}", partial(service.remove_table, name))
         service.learn(config.learn_tables, config.learn_columns)
         for name, declaration in after.items():

@@ -48,6 +48,12 @@ class Peer:
         """The session with it, if there is one."""
         return self._mesh.node.sessions.get(self._memory)
 
+    @property
+    def has_taught(self) -> bool:
+        """Whether a lesson of it came to its end since this node began to learn: what it had is
+        here, and what it has changed on sessions since."""
+        return self._mesh.node.resync.heard(self._memory)
+
     def status(self) -> PeerStatus:
         """All that is known of it, as it is now."""
         return PeerStatus.of(

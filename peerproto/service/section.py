@@ -7,6 +7,7 @@ from typing import Any, Optional, TypeVar
 
 import attrs
 
+from peerproto.tables import units
 from peerproto.wire.errors import LocalProtocolError
 
 T = TypeVar("T")
@@ -113,3 +114,11 @@ def yes_or_no(line: Line) -> bool:
 def text(line: Line) -> str:
     """The value as it stands there."""
     return line.value
+
+
+def milliseconds(line: Line) -> int:
+    """The value as a time in ms: ``20ms``, ``10s``, ``1m``.
+
+    :raises ConfigError: it is none.
+    """
+    return line.read_with(units.milliseconds)

@@ -81,7 +81,7 @@ class StickTable:
         """By the names of peers, their shares of a table that is shared per peer."""
         if not self.per_peer:
             return {}
-        return {peer: self._service.public(one) for peer, one in self._stores().items() if peer}
+        return {peer: self._service.public(one) for peer, one in self.stores().items() if peer}
 
     def share(self, peer: Optional[str]) -> StickTable:
         """The share of a peer; without a name, the table itself.
@@ -96,8 +96,8 @@ class StickTable:
             raise LocalProtocolError(f"table {self.name}", f"peer {peer}", f"one of {names}")
         return shares[peer]
 
-    def _stores(self) -> Mapping[Optional[str], TableStore]:
-        """What stores the entries, by the peers whose shares these are."""
+    def stores(self) -> Mapping[Optional[str], TableStore]:
+        """For this package: what stores the entries, by the peers whose shares these are."""
         if self.per_peer:
             shares = self._service.node.tables.shares_of(self.name)
             return dict(shares.items())
@@ -119,7 +119,8 @@ class StickTable:
             )
         return self._table
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """The time in ms by which its entries live."""
         return self._service.now()
 
     @property
@@ -154,7 +155,7 @@ class StickTable:
     def __len__(self) -> int:
         """Number of entries, those of all shares, expired ones included that were not removed
         yet."""
-        return sum(store.used for store in self._stores().values())
+        return sum(store.used for store in self.stores().values())
 
     def __contains__(self, key: Key) -> bool:
         return bool(self.entries_of(self._raw(key)))
@@ -227,7 +228,7 @@ class StickTable:
         return self._service.in_turns(self._query(conditions).top(count, by, lowest))
 
     def _query(self, conditions: Sequence[Condition]) -> Query:
-        return Query(self._here, self._stores, self._now, conditions)
+        return Query(self._here, self.stores, self.now, conditions)
 
     def records(self, raw_keys: Optional[Iterable[bytes]] = None) -> Iterator[Record]:
         """The records of these raw keys, or of all entries: what is to be kept elsewhere.
@@ -240,10 +241,10 @@ class StickTable:
         self._here()
         wanted = None if raw_keys is None else list(raw_keys)
         ahead = self._service.time.ahead
-        for peer, store in self._stores().items():
+        for peer, store in self.stores().items():
             keys = (one for _, one in store.partitions.walk()) if wanted is None else wanted
             for raw_key in keys:
-                record = Record.of(store, raw_key, self._now(), ahead, peer)
+                record = Record.of(store, raw_key, self.now(), ahead, peer)
                 if record is not None:
                     yield record
                 self._here()
@@ -270,7 +271,7 @@ class StickTable:
             batch
             for peer, some in by_peer.items()
             if (store := self._store_of(peer)) is not None
-            for batch in restore(store, some, self._now(), ahead)
+            for batch in restore(store, some, self.now(), ahead)
         ]
         self._service.changed(batches)
         return sum(len(one) for one in batches if one.cause is Cause.RESTORED)
@@ -297,13 +298,13 @@ class StickTable:
         :raises LocalProtocolError: the table is gone.
         """
         self._here()
-        return _entries_of(raw_key, self._stores(), self._now())
+        return _entries_of(raw_key, self.stores(), self.now())
 
     def entries(self, raw_keys: Iterable[bytes]) -> Iterator[Entry]:
         """The entries of raw keys, as they are when the first is asked for, without those that
         are not there; none if the table is gone."""
         if self.shared:
-            now, stores = self._now(), self._stores()
+            now, stores = self.now(), self.stores()
             for raw_key in raw_keys:
                 yield from _entries_of(raw_key, stores, now)
 
@@ -367,6 +368,20 @@ class StickTable:
         """`update` for raw keys."""
         return self._change(entries, changed, expires_in)
 
+    def replace_raw(self, entries: Iterable[tuple[bytes, bytes, Optional[int]]]) -> int:
+        """Store whole entries, as one change: how many were stored.
+
+        Each is a raw key, a record as `Sums` makes it, and the life from now in ms, ``None`` for
+        that of the table. Those that find no room are left out: the table is full, and declared
+        with ``nopurge``.
+
+        :raises LocalProtocolError: an entry that is too long for a message, or the table is gone.
+            Nothing is stored then.
+        """
+        batches = self.share(None)._here().replace(entries, self.now())
+        self._service.changed(batches)
+        return sum(len(one) for one in batches if one.cause is Cause.SET)
+
     def count(
         self,
         key: Key,
@@ -392,7 +407,7 @@ class StickTable:
     def _change(
         self, entries: Mapping[bytes, Mapping[str, Any]], how: How, expires_in: Optional[int]
     ) -> list[Entry]:
-        now, table = self._now(), self.share(None)._here()
+        now, table = self.now(), self.share(None)._here()
         refused = table.refused
         batches = table.change(entries, now, how, expires_in)
         after = [entry for raw_key in entries if (entry := table.get(raw_key, now)) is not None]
@@ -419,9 +434,9 @@ class StickTable:
 
     def forget_raw(self, raw_keys: Iterable[bytes]) -> int:
         """`forget` for raw keys: how many of the entries were here."""
-        now, raw_keys, count = self._now(), list(raw_keys), 0
+        now, raw_keys, count = self.now(), list(raw_keys), 0
         self._here()
-        for table in self._stores().values():
+        for table in self.stores().values():
             count += sum([table.forget(raw_key, now) for raw_key in raw_keys])
             self._service.changed([Changes(table, Cause.FORGOTTEN, raw_keys, now)])
         return count
@@ -434,10 +449,10 @@ class StickTable:
         """`remove` for raw keys: how many there were."""
         self._here()
         count = 0
-        for table in self._stores().values():
+        for table in self.stores().values():
             self._service.node.keys_removed(table, raw_keys)
             removed = [raw_key for raw_key in raw_keys if table.remove(raw_key)]
-            self._service.changed([Changes(table, Cause.CLEARED, removed, self._now())])
+            self._service.changed([Changes(table, Cause.CLEARED, removed, self.now())])
             count += len(removed)
         return count
 
@@ -445,12 +460,12 @@ class StickTable:
         """Remove all entries, here only, as in HAProxy: how many there were."""
         self._here()
         count = 0
-        for table in self._stores().values():
+        for table in self.stores().values():
             count += table.clear()
             self._service.node.cleared(table)
             # Observers are told of the first now, of the rest in slices.
             first = table.discard()
-            self._service.changed([Changes(table, Cause.CLEARED, first, self._now())])
+            self._service.changed([Changes(table, Cause.CLEARED, first, self.now())])
         return count
 
     def _raw(self, key: Key) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
 from typing import Any, Final, Optional
 
 from peerproto.tables import row as head
@@ -17,7 +18,7 @@ from peerproto.tables.rowstore import SLICE, RowStore
 from peerproto.tables.tombstones import Tombstones
 from peerproto.wire.codec import Values
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.sizes import LONGEST_UPDATE, longest_update
+from peerproto.wire.sizes import LONGEST_UPDATE, always_fits, longest_update
 
 How = Callable[[Declaration, Values, Mapping[str, Any]], tuple[Values, int]]
 """What makes a change: the values after it, and the columns that it is of, as bits."""
@@ -82,13 +83,39 @@ class TableStore(RowStore):
             record, columns = self._changed(key, values, now, how)
             updates.append((key, life, record))
             changes.append(columns)
+        return self._store_changes(updates, changes, now)
+
+    def replace(
+        self, entries: Iterable[tuple[bytes, bytes, Optional[int]]], now: int
+    ) -> list[Changes]:
+        """Store whole entries here: local changes of all columns, which all peers get.
+
+        Each is a raw key, a record of the table's layout, and the life from now in ms, ``None``
+        for that of the table. Returns what happened, as `put` does: new ones that find no room
+        are refused.
+
+        :raises LocalProtocolError: an entry that is too long for a message. Nothing is changed.
+        """
+        expire = self.declaration.expire
+        may_be_long = not always_fits(self.layout)
+        updates: list[tuple[bytes, int, bytes]] = []
+        for key, record, life in entries:
+            if may_be_long:
+                self._check_size(key, record)
+            updates.append((key, UNENDING if life is None or life >= expire else life, record))
+        return self._store_changes(updates, repeat(self.layout.bits), now)
+
+    def _store_changes(
+        self, updates: list[tuple[bytes, int, bytes]], columns: Iterable[int], now: int
+    ) -> list[Changes]:
+        """Store what was changed here, and note which columns of each it is, as bits."""
         batches = self.store(updates, now, Cause.SET)
         taken = {key for batch in batches if batch.cause is Cause.SET for key in batch.raw_keys}
         self.log.mark(now)
-        for key, columns in zip(entries, changes):
+        for (key, _, _), bits in zip(updates, columns):
             # Others of them may have made room for it, and it for them.
             if key in taken and self.unconverted(key) is not None:
-                self.log.record(key, columns)
+                self.log.record(key, bits)
         return batches
 
     def _life(self, ms: int) -> int:
@@ -107,6 +134,10 @@ class TableStore(RowStore):
         before = codec.blank() if entry is None else entry.decoded
         after, columns = how(self.declaration, before, values)
         record = codec.encode(after)
+        self._check_size(key, record)
+        return record, columns
+
+    def _check_size(self, key: bytes, record: bytes) -> None:
         size = longest_update(self.layout, key, record)
         if size > LONGEST_UPDATE:
             raise LocalProtocolError(
@@ -114,7 +145,6 @@ class TableStore(RowStore):
                 f"an update of up to {size} bytes",
                 f"{LONGEST_UPDATE} at most: HAProxy takes no longer one",
             )
-        return record, columns
 
     def change_again(self, changes: Mapping[bytes, int], now: int, as_before: bool = False) -> None:
         """Note local changes once more at ``now`` (ms): keys, with the columns of the change.

@@ -1,0 +1,58 @@
+"""Returns: keys that are to be summed again at some time, though nothing of them has changed."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final, Optional
+
+WIDTH: Final = 16
+"""Time in ms within which keys come back together."""
+
+
+class Returns:
+    """Keys by the time at which they come back; one that has none costs nothing."""
+
+    def __init__(self) -> None:
+        self._slot_of: dict[bytes, int] = {}
+        self._slots: dict[int, list[bytes]] = {}
+        self._order: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    @property
+    def next_due(self) -> Optional[int]:
+        """When (in ms) to call `due`; ``None`` if no key comes back."""
+        return self._order[0] * WIDTH if self._order else None
+
+    def put(self, key: bytes, at: Optional[int]) -> None:
+        """Have a key come back at a time (ms), and at no other; with ``None`` at none."""
+        if at is None:
+            self._slot_of.pop(key, None)
+            return
+        number = -(-at // WIDTH)
+        if self._slot_of.get(key) == number:
+            return
+        self._slot_of[key] = number
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = []
+            heapq.heappush(self._order, number)
+        slot.append(key)
+
+    def due(self, now: int) -> list[bytes]:
+        """Take the keys whose time has come by ``now`` (ms)."""
+        keys: list[bytes] = []
+        while self._order and self._order[0] * WIDTH <= now:
+            number = heapq.heappop(self._order)
+            for key in self._slots.pop(number):
+                if self._slot_of.get(key) == number:
+                    del self._slot_of[key]
+                    keys.append(key)
+        return keys
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._slot_of.clear()
+        self._slots.clear()
+        self._order.clear()

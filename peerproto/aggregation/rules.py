@@ -1,0 +1,72 @@
+"""The rules of one aggregate: what is added up, of whom, and where the sum goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Final
+
+import attrs
+
+from peerproto import LocalProtocolError
+
+_WILD: Final = frozenset("*?[")
+
+
+def is_pattern(word: str) -> bool:
+    """Whether a word may stand for several names."""
+    return not _WILD.isdisjoint(word)
+
+
+@attrs.frozen
+class Rules:
+    """What a ``peers.ini`` says of one aggregate; times are in ms."""
+
+    source: str
+    """The table that each peer has a share of."""
+    output: str
+    """The table that the sums go to."""
+    sources: tuple[str, ...] = ("*",)
+    """Names of peers, and patterns of names, whose shares are added up."""
+    expect: tuple[str, ...] = ()
+    """Names of the peers that must be in the sum before it has authority."""
+    interval: int = 20
+    """A key is published at once, and then once in this time."""
+    grace: int = 10_000
+    """How long a departed peer's current connections count, and how long the sum has no authority
+    without a peer that is expected."""
+    expect_timeout: int = 10_000
+    """How long the node waits for peers that are expected, when it starts."""
+    tags: str = "last"
+    """How tags of several sources become one: see `peerproto.service.sums.TAG_RULES`."""
+
+    def __attrs_post_init__(self) -> None:
+        """:raises LocalProtocolError: the output is the source."""
+        if self.source == self.output:
+            raise LocalProtocolError(
+                f"aggregate {self.source}", f"to = {self.output}", "another table than its source"
+            )
+
+    def of(self, peers: Iterable[str]) -> list[str]:
+        """The ones of ``peers`` that are sources."""
+        return [one for one in peers if any(fnmatchcase(one, word) for word in self.sources)]
+
+
+def check_no_circle(every: Iterable[Rules]) -> None:
+    """See that no table comes to depend on itself, and that no two aggregates share one.
+
+    :raises LocalProtocolError: it is not so; ``what`` names the source of the aggregate.
+    """
+    output_of: dict[str, str] = {}
+    for rules in every:
+        for output in output_of.values():
+            if output == rules.output:
+                raise LocalProtocolError(rules.source, f"to = {output}", "an output of its own")
+        output_of[rules.source] = rules.output
+        seen, table = [rules.source], output_of.get(rules.source)
+        while table is not None:
+            seen.append(table)
+            if table == rules.source:
+                way = " to ".join(seen)
+                raise LocalProtocolError(rules.source, f"to = {rules.output}", f"no circle: {way}")
+            table = output_of.get(table)

@@ -1,0 +1,94 @@
+"""``[aggregate <table>]`` and ``[relay]`` of a peers.ini."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from peerproto.aggregation.relay import Relay
+from peerproto.aggregation.rules import Rules
+from peerproto.daemon.config import Config, ConfigError
+
+START = """\
+[node]
+localpeer = hub
+[peers]
+hub = 127.0.0.1:1
+lb1 = 127.0.0.1:2
+lb2 = 127.0.0.1:3
+edge = 127.0.0.1:4
+[tables]
+rates = type ip size 1m expire 1m store http_req_rate(10s)
+slow = type ip size 1m expire 1m store http_req_rate(60s)
+names = type string len 8 size 1m expire 1m store gpc0
+blocks = type ip size 1m expire 1m brates-factor 1k store http_req_rate(10s)
+"""
+FIRST = START.count("\n") + 1
+"""The line after these."""
+
+
+class AggregateConfigTests(SynchronousTestCase):
+    def read(self, more: str) -> Config:
+        return Config.parse("peers.ini", START + more)
+
+    def refused(self, more: str, line: int, read: str, expected: str) -> None:
+        problem = self.assertRaises(ConfigError, self.read, more)
+        self.assertEqual((problem.line, problem.read), (FIRST + line, read))
+        self.assertIn(expected, str(problem))
+
+    def test_whole(self) -> None:
+        """Every setting is read."""
+        (rules,) = self.read(
+            "[aggregate  rates ]\nto = rates.agg\nfrom = lb* edge\nexpect = lb1 edge\n"
+            "interval = 5ms\ngrace = 3s\nexpect-timeout = 1m\ngpt = or\n"
+        ).aggregates
+        self.assertEqual(
+            rules,
+            Rules("rates", "rates.agg", ("lb*", "edge"), ("lb1", "edge"), 5, 3000, 60_000, "or"),
+        )
+        self.assertEqual(rules.of(["lb1", "x", "edge", "lb2"]), ["lb1", "edge", "lb2"])
+
+    def test_least(self) -> None:
+        """All remote peers are sources unless something is said; those that are named are
+        expected."""
+        (rules,) = self.read("[aggregate rates]\nto = sum\n").aggregates
+        self.assertEqual(rules, Rules("rates", "sum"))
+        (rules,) = self.read("[aggregate rates]\nto = sum\nfrom = lb1 e*\n").aggregates
+        self.assertEqual(rules.expect, ("lb1",))
+        self.assertEqual((self.read("").aggregates, self.read("").relay), ((), Relay()))
+
+    def test_refused(self) -> None:
+        """What is wrong is refused with its line, what was read and what was expected."""
+        begin = "[aggregate rates]\nto = sum\n"
+        for more, line, read, expected in (
+            ("[aggregate rates]\n", 0, "[aggregate rates]", "to = <table> in it"),
+            ("[aggregate]\nto = sum\n", 0, "[aggregate]", "[aggregate <name>]"),
+            ("[aggregate a b]\nto = sum\n", 0, "[aggregate a b]", "[aggregate <name>]"),
+            ("[aggregate rates]\nto = rates\n", 1, "to = rates", "another table than its source"),
+            (begin + "form = lb1\n", 2, "form = lb1", "one of to, from"),
+            (begin + "from = lb3\n", 2, "lb3", "one of lb1, lb2, edge"),
+            (begin + "expect = hub\n", 2, "hub", "one of lb1, lb2, edge"),
+            (begin + "from = lb*\nexpect = edge\n", 3, "edge", "a source: from = lb*"),
+            (begin + "interval = soon\n", 2, "interval = soon", "a number and us, ms"),
+            (begin + "gpt = sum\n", 2, "gpt = sum", "last or max or or"),
+            (
+                "[aggregate rates]\nto = names\n",
+                1,
+                "type of keys string",
+                "ip, as table rates has it",
+            ),
+            ("[aggregate rates]\nto = blocks\n", 1, "brates-factor 1024", "1, as table rates"),
+            ("[aggregate rates]\nto = slow\n", 1, "period of http_req_rate 60000", "10000 (ms)"),
+            (begin + "[aggregate sum]\nto = rates\n", 3, "to = rates", "no circle"),
+            (begin + "[aggregate slow]\nto = sum\n", 3, "to = sum", "an output of its own"),
+            ("[relay]\nhubs = lb1\n", 0, "[relay]", "tables = <tables> in it"),
+            ("[relay]\ntables = names\nhubs = lb9\n", 2, "lb9", "one of lb1, lb2, edge"),
+            (begin + "[relay]\ntables = names sum\n", 3, "sum", "a table of no aggregate"),
+        ):
+            self.refused(more, line, read, expected)
+
+    def test_relay(self) -> None:
+        """A relay passes on all, but nothing from one hub to another one."""
+        relay = self.read("[relay]\ntables = rates names\nhubs = edge lb1\n").relay
+        self.assertEqual(relay, Relay(("rates", "names"), frozenset(("edge", "lb1"))))
+        self.assertFalse(relay("edge", "lb1"))
+        self.assertTrue(relay("lb2", "edge") and relay("edge", "lb2"))

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from peerproto import Declaration, Frequency, LocalProtocolError, StickTableService
+from peerproto.service.sums import Sums, Total, check
+from peerproto.testing import MemoryNetwork
+
+LINE = (
+    "type integer size 1k expire 1m recv-only store http_req_cnt,conn_cur,http_req_rate(10s)"
+    ",server_key,gpt(2),gpc(2),gpc_rate(2,1s)"
+)
+
+
+class SumsTests(SynchronousTestCase):
+    """The shares of two peers, ``a`` and ``b``."""
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork()
+        self.addCleanup(self.network.stop)
+        self.service = self.hub()
+
+    def hub(self, line: str = LINE, output: str = LINE) -> StickTableService:
+        self.name = f"h{len(self.network.services)}"
+        hub = self.network.peer(self.name, {"t": line, "sum": output})
+        for name in "ab":
+            hub.expect_peer(name)
+        hub.share("t", per_peer=True)
+        return hub
+
+    def total(
+        self, *peers: str, tags: str = "last", hub: Optional[StickTableService] = None
+    ) -> Total:
+        """The sum of key 1 of these peers, where ``a`` is connected."""
+        hub = hub or self.service
+        sums = Sums(hub.table("t"), hub.table("sum"), tags)
+        (total,), nothing = sums.of([(1).to_bytes(4, "big")], peers, lambda peer: peer == "a")
+        self.assertEqual(nothing, [])
+        return total
+
+    def values(self, *peers: str, **more: Any) -> dict[str, Any]:
+        hub = more.get("hub") or self.service
+        layout = hub.table("sum").layout
+        values = layout.codec.decode(self.total(*peers, **more).record, 0)
+        return dict(zip((one.name for one in layout.columns), values))
+
+    def set(self, peer: str, **values: Any) -> None:
+        self.service.table("t").set(1, values, peer=peer)
+
+    def test_each_kind(self) -> None:
+        """Every column is summed by its own rule, and arrays element by element."""
+        self.set(
+            "a",
+            http_req_cnt=1,
+            conn_cur=2,
+            http_req_rate=3,
+            server_key="s",
+            **{"gpt[0]": 4, "gpc[1]": 5, "gpc_rate[1]": 6},
+        )
+        self.network.advance(0.001)
+        self.set(
+            "b",
+            http_req_cnt=10,
+            conn_cur=20,
+            http_req_rate=30,
+            **{"gpt[0]": 8, "gpt[1]": 1, "gpc[1]": 50, "gpc_rate[1]": 60},
+        )
+        values = self.values("a", "b")
+        self.assertEqual(values["http_req_cnt"], 11)
+        self.assertEqual(values["conn_cur"], 2)
+        self.assertEqual(values["http_req_rate"][1:], (33, 0))
+        self.assertEqual(values["server_key"], "s")
+        self.assertEqual((values["gpt"], values["gpc"]), ((8, 1), (0, 55)))
+        self.assertEqual([one[1:] for one in values["gpc_rate"]], [(0, 0), (66, 0)])
+        self.assertEqual(self.values("a", "b", tags="or")["gpt"], (12, 1))
+        self.assertEqual(self.values("a")["http_req_cnt"], 1)
+
+    def test_nothing(self) -> None:
+        """Keys that nobody has are told."""
+        sums = Sums(self.service.table("t"), self.service.table("sum"))
+        self.assertEqual(sums.of([b"abcd"], "ab", bool), ([], [b"abcd"]))
+
+    def test_life(self) -> None:
+        """A sum lives as long as what lives longest of it; what is over is not in it."""
+        table = self.service.table("t")
+        table.set(1, http_req_cnt=1, expires_in=5000, peer="a")
+        table.set(1, http_req_cnt=2, expires_in=9000, peer="b")
+        self.assertEqual(self.total("a", "b").life, 9000)
+        self.network.clock.advance(6)
+        self.assertEqual(self.total("a", "b").life, 3000)
+        self.assertEqual(self.values("a", "b")["http_req_cnt"], 2)
+        line = "type integer size 1k store gpc0"
+        endless = self.hub(line, line)
+        endless.table("t").set(1, gpc0=1, peer="a")
+        self.assertIsNone(self.total("a", hub=endless).life)
+
+    def test_again(self) -> None:
+        """It is to be added up again when the first of its rates is."""
+        self.set("a", http_req_rate=Frequency(0, 100, 0))
+        self.assertIsNone(self.total("a", "b").again)
+        self.set("b", http_req_rate=Frequency(500, 0, 100))
+        slow = self.total("a", "b").again
+        assert slow is not None
+        self.assertTrue(9500 < slow < 10_000, slow)
+        self.set("a", **{"gpc_rate[0]": Frequency(0, 9, 0)})
+        self.set("b", **{"gpc_rate[0]": Frequency(500, 0, 90)})
+        fast = self.total("a", "b").again
+        assert fast is not None
+        self.assertTrue(500 < fast < 1000, fast)
+
+    def test_other_columns(self) -> None:
+        """Columns that the source has not got are 0; those that the output has not got are left
+        out; of arrays, what both have is summed."""
+        hub = self.hub(
+            output="type integer size 1k store gpt0,gpc(3),http_req_rate(10s),gpc_rate(3,1s)"
+        )
+        hub.table("t").set(1, {"http_req_cnt": 1, "gpc[0]": 4, "gpc[1]": 5}, peer="a")
+        values = self.values("a", hub=hub)
+        self.assertEqual((values["gpt0"], values["gpc"]), (0, (4, 5, 0)))
+        self.assertEqual(values["gpc_rate"], (Frequency(0, 0, 0),) * 3)
+
+    def test_cannot_be_summed(self) -> None:
+        """Other keys, rates of other periods and blocks of other sizes are refused."""
+        for line, other, problem in (
+            ("type ip store gpc0", "type ipv6 store gpc0", "type of keys"),
+            ("type string len 8 store gpc0", "type string len 9 store gpc0", "length of keys"),
+            (
+                "type ip store http_req_rate(10s)",
+                "type ip store http_req_rate(1s)",
+                "period of http_req_rate: read 1000, expected 10000 (ms)",
+            ),
+            ("type ip store gpc0", "type ip brates-factor 8 store gpc0", "brates-factor"),
+        ):
+            declarations = [
+                Declaration.parse("t", one.replace(" store", " size 1k store"))
+                for one in (line, other)
+            ]
+            raised = self.assertRaises(LocalProtocolError, check, *declarations)
+            self.assertIn(problem, str(raised))
