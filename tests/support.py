@@ -71,6 +71,7 @@ class Asked:
     learning: bool = False
     lesson_ahead: bool = False
     gives_lesson: bool = False
+    shares_wait: bool = False
     tables: tuple[TableStore, ...] = ()
 
     @property

@@ -25,6 +25,7 @@ from peerproto import (
     StickTableService,
 )
 from peerproto.aggregation.authority import Authority
+from peerproto.aggregation.lease import LONGEST_LAG, Lease
 from peerproto.aggregation.pacing import Pacing
 from peerproto.aggregation.returns import Returns
 from peerproto.aggregation.rules import Rules
@@ -69,6 +70,9 @@ class Aggregate(Observer):
         self._alarm: Optional[IDelayedCall] = None
         self._working: Optional[Deferred[None]] = None
         self._running = False
+        self._lease: Optional[Lease] = None
+        if rules.lease is not None:
+            self._lease = Lease(service, rules.lease, rules.output, clock, self.vouch)
         self._own_output = rules.output not in [table.name for table in service.tables]
         """Whether the output is declared here, by what the source is."""
 
@@ -88,10 +92,14 @@ class Aggregate(Observer):
         self._look_at_tables()
         self._listen()
         self._set_alarm()
+        if self._lease is not None:
+            self._lease.start()
 
     def stop(self) -> None:
         """Publish nothing more. The tables stay as they are."""
         self._running = False
+        if self._lease is not None:
+            self._lease.stop()
         self._service.remove_observer(self)
         self._feed.close()
         working, self._working = self._working, None
@@ -170,6 +178,14 @@ class Aggregate(Observer):
         self.authority.look(self._service.now())
         self._go_on()
         self._set_alarm()
+        if self._lease is not None:
+            self._lease.look()
+
+    def vouch(self) -> Optional[int]:
+        """How many sources are in the sums; ``None`` if these are not to be relied on."""
+        if self.trouble is not None or self.authority.why_not() is not None:
+            return None
+        return self.authority.count_in() if self.lag() <= LONGEST_LAG else None
 
     def _connected(self, peer: str) -> bool:
         """Whether the current connections of a peer count."""

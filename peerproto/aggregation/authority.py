@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Final, Optional
 
 from peerproto import StickTableService
 from peerproto.aggregation.rules import Rules
+
+_LOOK: Final = 100
+"""Time in ms after which it is looked at again who has taught."""
 
 
 class Authority:
@@ -24,12 +27,16 @@ class Authority:
         self._wait_until = 0
         self._missing: dict[str, int] = {}
         """Expected peers that are not in, and since when (in ms)."""
+        self._heard: set[str] = set()
+        """Expected peers that have taught. A new process of one may have yet to get back what it
+        had: until then its share counts as it was."""
 
     def begin(self, now: int) -> None:
         """The node starts, at ``now`` (ms)."""
         self.has_begun = False
         self._wait_until = now + self._rules.expect_timeout
         self._missing = {}
+        self._heard = set()
         self.look(now)
 
     def look(self, now: int) -> None:
@@ -42,16 +49,23 @@ class Authority:
 
     def _is_in(self, name: str) -> bool:
         peer = self._service.peers.get(name)
-        return peer is not None and peer.connected and peer.has_taught
+        if peer is None:
+            self._heard.discard(name)
+            return False
+        if peer.has_taught:
+            self._heard.add(name)
+        return peer.connected and name in self._heard
 
     @property
     def next_due(self) -> Optional[int]:
         """When (in ms) something may be otherwise, though nothing happens; ``None`` for never."""
-        if not self.has_begun:
-            return self._wait_until
         now = self._service.now()
-        ends = [since + self._rules.grace for since in self._missing.values()]
-        return min((end for end in ends if end > now), default=None)
+        times = [since + self._rules.grace for since in self._missing.values()]
+        if not self.has_begun:
+            times = [self._wait_until, now + _LOOK]
+        elif any(name not in self._heard for name in self._missing):
+            times.append(now + _LOOK)
+        return min((time for time in times if time > now), default=None)
 
     def why_not(self) -> Optional[str]:
         """Why the sum has no authority, in words; ``None`` if it has."""
@@ -61,6 +75,11 @@ class Authority:
         now, grace = self._service.now(), self._rules.grace
         late = [name for name, since in self._missing.items() if now - since < grace]
         return f"{', '.join(late)} missing" if late else None
+
+    def count_in(self) -> int:
+        """How many sources are connected."""
+        peers = self._service.peers
+        return sum(peers[name].connected for name in self._rules.of(peers))
 
     def since(self, name: str) -> Optional[int]:
         """Since when (in ms) an expected peer is not in; ``None`` if it is."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from peerproto import Declaration, LocalProtocolError
+from peerproto.aggregation.lease import check_lease
 from peerproto.aggregation.relay import Relay
 from peerproto.aggregation.rules import Rules, check_no_circle, is_pattern
 from peerproto.service.section import Line, Section, milliseconds, text
@@ -27,6 +29,7 @@ _KEYS: Final[dict[str, Callable[[Line], Any]]] = {
     "grace": milliseconds,
     "expect-timeout": milliseconds,
     "gpt": lambda line: line.choose(*TAG_RULES),
+    "lease": text,
 }
 
 _NAMES: Final = {"to": "output", "from": "sources", "gpt": "tags"}
@@ -52,7 +55,9 @@ def read_aggregates(
     try:
         check_no_circle(rules for rules, _ in read.values())
     except LocalProtocolError as problem:
-        raise read[problem.what][1].lines["to"].wrong(problem.expected) from problem
+        rules, section = read[problem.what]
+        line = section.lines["lease" if problem.read == rules.lease else "to"]
+        raise line.wrong(problem.expected) from problem
     return tuple(rules for rules, _ in read.values())
 
 
@@ -84,14 +89,19 @@ def _check_peers(rules: Rules, section: Section, peers: Collection[str]) -> None
 
 def _check_tables(rules: Rules, section: Section, declared: Mapping[str, Declaration]) -> None:
     source, output = declared.get(rules.source), declared.get(rules.output)
+    if rules.lease is not None and rules.lease in declared:
+        _fits(section.lines["lease"], partial(check_lease, declared[rules.lease]))
     if source is None or output is None:
         return
-    line = section.lines["to"]
+    as_source = f", as table {source.name} has it"
+    _fits(section.lines["to"], partial(check, source, output), as_source)
+
+
+def _fits(line: Line, check: Callable[[], None], why: str = "") -> None:
     try:
-        check(source, output)
+        check()
     except LocalProtocolError as problem:
-        where = f"as table {source.name} has it"
-        raise line.wrong(f"{problem.expected}, {where}", f"{problem.what} {problem.read}") from None
+        raise line.wrong(f"{problem.expected}{why}", f"{problem.what} {problem.read}") from None
 
 
 _RELAY_KEYS: Final[dict[str, Callable[[Line], Any]]] = {"tables": _words, "hubs": _words}
@@ -112,7 +122,7 @@ def read_relay(section: Section, peers: Collection[str], aggregates: Iterable[Ru
         if word not in peers:
             raise section.lines["hubs"].wrong(f"one of {', '.join(peers) or 'no peers'}", word)
     for rules in aggregates:
-        for table in (rules.source, rules.output):
+        for table in (rules.source, *rules.made):
             if table in values["tables"]:
                 expected = f"a table of no aggregate: there is [{WORD} {rules.source}]"
                 raise section.lines["tables"].wrong(expected, table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, Optional
 
 import attrs
 
@@ -40,12 +40,20 @@ class Rules:
     tags: str = "last"
     """How tags of several sources become one: see `peerproto.service.sums.TAG_RULES`."""
 
+    lease: Optional[str] = None
+    """The table with the lease; ``None`` for no lease."""
+
     def __attrs_post_init__(self) -> None:
         """:raises LocalProtocolError: the output is the source."""
         if self.source == self.output:
             raise LocalProtocolError(
                 f"aggregate {self.source}", f"to = {self.output}", "another table than its source"
             )
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The tables that this aggregate writes."""
+        return (self.output,) if self.lease is None else (self.output, self.lease)
 
     def of(self, peers: Iterable[str]) -> list[str]:
         """The ones of ``peers`` that are sources."""
@@ -58,15 +66,16 @@ def check_no_circle(every: Iterable[Rules]) -> None:
     :raises LocalProtocolError: it is not so; ``what`` names the source of the aggregate.
     """
     output_of: dict[str, str] = {}
+    taken: set[str] = set()
     for rules in every:
-        for output in output_of.values():
-            if output == rules.output:
-                raise LocalProtocolError(rules.source, f"to = {output}", "an output of its own")
+        for table in rules.made:
+            if table in taken:
+                raise LocalProtocolError(rules.source, table, "a table of its own")
+            taken.add(table)
         output_of[rules.source] = rules.output
-        seen, table = [rules.source], output_of.get(rules.source)
-        while table is not None:
-            seen.append(table)
-            if table == rules.source:
+        seen = [rules.source, rules.output]
+        while seen[-1] in output_of:
+            if seen[-1] == rules.source:
                 way = " to ".join(seen)
-                raise LocalProtocolError(rules.source, f"to = {rules.output}", f"no circle: {way}")
-            table = output_of.get(table)
+                raise LocalProtocolError(rules.source, rules.output, f"no circle: {way}")
+            seen.append(output_of[seen[-1]])

@@ -83,7 +83,7 @@ class Aggregation(Service):
 
     def _share_evenly(self, rules: Rules) -> None:
         """An aggregate is none any more: its tables are as all others are."""
-        for name in (rules.source, rules.output):
+        for name in (rules.source, *rules.made):
             try:
                 self._tables.share(name)
             except LocalProtocolError as problem:

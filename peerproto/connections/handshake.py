@@ -101,10 +101,10 @@ class Handshake(LineReceiver):
         """The connection is over before a session: note it."""
         raise NotImplementedError
 
-    def begin(self, peer: PeerMemory, minor: int) -> None:
+    def begin(self, peer: PeerMemory, minor: int, process: Optional[int] = None) -> None:
         """The handshake succeeded: from here on everything goes to the session."""
         self._is_over()
-        self._binary = self._mesh.begin(peer, minor, self.ended)
+        self._binary = self._mesh.begin(peer, minor, self.ended, process)
         self.established(self._binary.session)
         self._binary.makeConnection(self.transport)
         self.setRawMode()
@@ -221,7 +221,7 @@ class AcceptingHandshake(Handshake):
         """The checks in HAProxy's order: each line as soon as it is there."""
         minor = read_version((yield))
         check_remote((yield), self._node.localpeer)
-        name = read_caller((yield))
+        name, process = read_caller((yield))
         peer = self._node.peers.get(name)
         if peer is None:
             raise RefusedHello(
@@ -236,10 +236,10 @@ class AcceptingHandshake(Handshake):
             self._answer(Status.TRY_AGAIN)
             self.close("a second session under our own name")
         else:
-            self._accept(peer, minor)
+            self._accept(peer, minor, process)
         yield
 
-    def _accept(self, peer: PeerMemory, minor: int) -> None:
+    def _accept(self, peer: PeerMemory, minor: int, process: Optional[int]) -> None:
         """The newer session wins: whatever else there is with this peer ends."""
         link = self._mesh.link(peer)
         if link.connection is not None:
@@ -248,7 +248,7 @@ class AcceptingHandshake(Handshake):
             link.dialer.suspend()
         self._answer(Status.SUCCEEDED)
         peer.called(minor)
-        self.begin(peer, minor)
+        self.begin(peer, minor, process)
 
     def wrong(self, problem: RemoteProtocolError) -> None:
         status = Status(getattr(problem, "status", Status.PROTOCOL_ERROR))

@@ -173,10 +173,15 @@ class Mesh:
     # -- sessions --------------------------------------------------------
 
     def begin(
-        self, peer: PeerMemory, minor: int, ended: Callable[[Session, str], None]
+        self,
+        peer: PeerMemory,
+        minor: int,
+        ended: Callable[[Session, str], None],
+        process: Optional[int] = None,
     ) -> SessionProtocol:
-        """A handshake succeeded: what the session runs on. ``ended`` is called at its end."""
-        session = self.node.begin(peer, minor, self.now())
+        """A handshake succeeded: what the session runs on. ``ended`` is called at its end;
+        ``process`` is as `Session` has it."""
+        session = self.node.begin(peer, minor, self.now(), process)
         connection = SessionProtocol(session, self.clock, self.turns, self._took, ended)
         self.link(peer).connection = connection
         return connection

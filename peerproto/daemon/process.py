@@ -267,9 +267,9 @@ class Daemon(MultiService):
         service = self.stick_tables
         before = {table.name: table.declaration for table in service.tables}
         after = {declaration.name: declaration for declaration in config.tables}
-        outputs = [one.output for one in config.aggregates]
+        made = [table for one in config.aggregates for table in one.made]
         for name, declared in before.items():
-            if name not in {*after, *outputs} and declared.adopted_from is None:
+            if name not in {*after, *made} and declared.adopted_from is None:
                 self._take_part(f"table {name}", partial(service.remove_table, name))
         service.learn(config.learn_tables, config.learn_columns)
         for name, declaration in after.items():

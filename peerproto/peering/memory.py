@@ -48,6 +48,8 @@ class PeerMemory:
     name: str
     log: BoundedLog
     """For log lines that the peer can cause."""
+    process: Optional[int] = attrs.field(default=None, kw_only=True)
+    """The id of the process of it that is known to have got back what it had."""
     local: bool = False
     minor: int = MINOR
     """Version to say in the next hello: 2.0 after it answered 502."""

@@ -133,10 +133,13 @@ class Node:
 
     # -- sessions --------------------------------------------------------
 
-    def begin(self, peer: PeerMemory, minor: int, now: int) -> Session:
-        """A handshake succeeded: the session, of version 2.``minor``; ``now`` in ms."""
+    def begin(
+        self, peer: PeerMemory, minor: int, now: int, process: Optional[int] = None
+    ) -> Session:
+        """A handshake succeeded: the session, of version 2.``minor``; ``now`` in ms, ``process`` as
+        `Session` has it."""
         peer.trouble = None
-        session = Session(peer, minor, now, self.adoption, self.meanwhile, self.resync)
+        session = Session(peer, minor, now, self.adoption, self.meanwhile, self.resync, process)
         self.sessions[peer] = session
         peer.log.info(
             now,

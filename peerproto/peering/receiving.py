@@ -23,6 +23,7 @@ from peerproto.peering.precedence import Precedence
 from peerproto.peering.relaying import is_forgotten, pass_on, rows_of
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.sharing import EVENLY, Passes, Relayed
+from peerproto.peering.waiting import WaitingShares
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import LAST_MOMENT, TableStore
@@ -75,6 +76,8 @@ class Receiver:
         """The tables of which updates may wait to be stored, in order."""
         self._events = events
         self._relayed: Optional[Relayed] = None
+        self.waiting: Optional[WaitingShares] = None
+        """Where what the peer says of its shares waits, if it does."""
 
     @property
     def tables(self) -> list[SharedTable]:
@@ -255,6 +258,10 @@ class Receiver:
         if sharing is None or not sharing.learn:
             reception.forget()  # the table may have been removed here since it was defined
             return
+        if self.waiting is not None and sharing.per_peer:
+            keys, rows, _ = reception.take(now)
+            self.waiting.put(shared, keys, rows)
+            return
         relay = sharing.relay
         before = None if relay is None else rows_of(table, reception.keys)
         precedence = self._precedence
@@ -307,6 +314,15 @@ class Receiver:
             if not table.has(key, now):
                 table.forget(key, now)
         return over
+
+    def take_waiting(self, now: int, is_up_to_date: bool) -> None:
+        """What the peer says of its shares waits no longer: see `WaitingShares.take`."""
+        self.store(now)
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            changes = waiting.take(now, is_up_to_date)
+            if changes:
+                self._events.append(Learnt(changes))
 
     def begin_lesson(self) -> None:
         """The updates to come belong to a lesson that the node wants."""

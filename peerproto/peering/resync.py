@@ -169,6 +169,8 @@ class Resync:
                 session.expect_lesson()
             return
         self._connected.append(session)
+        if session.shares_wait:
+            self._heard_now.discard(session.peer)
         if self.state is ResyncState.WAITING:
             self._ask_someone(now)
         owes = self.owes(session.peer)
@@ -219,6 +221,8 @@ class Resync:
         self._in_vain.add(session)
         if session is self._teacher:
             self._step(ResyncInput.PARTIAL, f"{session.peer.name} is not up to date itself", now)
+        if session.shares_wait and self._to_hear() and session in self._connected:
+            self._ask_later(session)
 
     def _ended(self, session: Session) -> None:
         """A lesson came to its end, in whichever way."""

@@ -26,6 +26,7 @@ from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.standing import Standing
 from peerproto.peering.states import SESSION, SessionInput, SessionState
 from peerproto.peering.teaching import Teaching
+from peerproto.peering.waiting import WaitingShares
 from peerproto.tables.store import TableStore
 from peerproto.wire.errors import OversizedMessage, RemoteProtocolError
 from peerproto.wire.frames import STICK_TABLE, Frame, FrameBuffer
@@ -77,8 +78,10 @@ class Session:
         adoption: Adoption,
         meanwhile: ChangedMeanwhile,
         standing: Standing,
+        process: Optional[int] = None,
     ) -> None:
-        """``minor`` is the lower version of both sides; ``now`` in ms."""
+        """``minor`` is the lower version of both sides, ``process`` the id of the peer's process,
+        if it has told; ``now`` in ms."""
         self.peer = peer
         self.minor = minor
         self.state = SessionState.LIVE
@@ -102,6 +105,7 @@ class Session:
         self._receiver = Receiver(
             peer, adoption, self._directory, self._precedence, self._events, other_names
         )
+        self._receiver.waiting = WaitingShares.of(peer, process, now)
         self._urgent = bytearray()
         self._confirms = 0
         """How many confirms are to be sent."""
@@ -166,6 +170,15 @@ class Session:
     def gives_lesson(self) -> bool:
         """Whether the peer was asked for a lesson, and gives it."""
         return not self.over and self.learning
+
+    @property
+    def shares_wait(self) -> bool:
+        """Whether the peer may not have got back what it had: see `peerproto.peering.waiting`."""
+        return self._receiver.waiting is not None
+
+    def _take_shares(self, is_up_to_date: bool) -> None:
+        """The peer has what it had."""
+        self._receiver.take_waiting(self._now, is_up_to_date)
 
     def lacks(self, table: TableStore) -> bool:
         """Whether a table that this node still shares was not defined by the peer as ours is."""
@@ -393,6 +406,8 @@ class Session:
         """The peer has all that we had when the lesson began."""
         self._precedence.teaching = False
         self.taught = True
+        # Before what was changed here counts as acked: it is newer.
+        self._take_shares(is_up_to_date=False)
         for shared, origin in self._teaching.origins:
             self.peer.acked[shared.table.log] = shared.sent = origin
             self._precedence.acked(shared.table, origin, origin)
@@ -411,6 +426,8 @@ class Session:
             shared.got = shared.acked = None
         if self.learning:
             self.peer.given_up = 0
+            if message is Control.RESYNC_FINISHED:
+                self._take_shares(is_up_to_date=True)
             self._receiver.end_lesson(message is Control.RESYNC_FINISHED, self._now)
             if self._ask_again:
                 self._ask_again = False
@@ -541,6 +558,9 @@ class Session:
                 self.ask_at = now + ASK_TIMEOUT
             else:
                 self.ask_for_lesson()
+        waiting = self._receiver.waiting
+        if waiting is not None and now >= waiting.until:
+            self._take_shares(is_up_to_date=False)
         liveness = self._liveness
         if now >= liveness.period_end:
             if not liveness.begin_period(now, self.unread):

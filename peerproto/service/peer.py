@@ -52,7 +52,9 @@ class Peer:
     def has_taught(self) -> bool:
         """Whether a lesson of it came to its end since this node began to learn: what it had is
         here, and what it has changed on sessions since."""
-        return self._mesh.node.resync.heard(self._memory)
+        session = self.session
+        waits = session is not None and session.shares_wait
+        return self._mesh.node.resync.heard(self._memory) and not waits
 
     def status(self) -> PeerStatus:
         """All that is known of it, as it is now."""

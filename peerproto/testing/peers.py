@@ -124,13 +124,13 @@ class MemoryNetwork:
         self.services[service.localpeer] = service
         return service
 
-    def raw_peer(self, name: str, called: str) -> RawPeer:
+    def raw_peer(self, name: str, called: str, process: int = 1) -> RawPeer:
         """A peer that says what the test tells it to say: it has called a service by its name, and
-        said hello. What the service answers is there after `advance`."""
+        said hello as the process of this id. What the service answers is there after `advance`."""
         self.services[called].expect_peer(name)
         peer = RawPeer(name, called, self.clock)
         self.connect(called, Factory.forProtocol(lambda: peer), name)
-        peer.greet()
+        peer.greet(process=process)
         return peer
 
     def raw_peers(self, name: str) -> list[RawPeer]:

@@ -91,9 +91,10 @@ class RawPeer(Protocol):
         if clock is not None:
             self._beat.clock = clock
 
-    def greet(self, hello: Optional[bytes] = None) -> None:
-        """Say hello to whom it calls; ``hello`` instead of the right one."""
-        right = f"HAProxyS {self.version}\n{self.called}\n{self.name} 1 1\n".encode()
+    def greet(self, hello: Optional[bytes] = None, process: int = 1) -> None:
+        """Say hello to whom it calls; ``hello`` instead of the right one. ``process`` is the id of
+        the process that it is."""
+        right = f"HAProxyS {self.version}\n{self.called}\n{self.name} {process} 1\n".encode()
         self.send(right if hello is None else hello)
 
     # -- saying ----------------------------------------------------------

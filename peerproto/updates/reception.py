@@ -108,10 +108,20 @@ class Reception:
         Of some keys, those columns stay that ``ours`` has as bits. ``origin`` is the name
         of the peer.
         """
+        keys, values, shortest = self.take(now, but, ours)
+        return self.table.put(keys, values, shortest, now, cause, origin) if keys else []
+
+    def take(
+        self,
+        now: int,
+        but: Container[bytes] = (),
+        ours: Optional[Mapping[bytes, int]] = None,
+    ) -> tuple[list[bytes], list[bytes], int]:
+        """Take what `store` would store: keys, values, and the shortest of the lives in ms."""
         reader = self.reader
         keys, values, shortest, unsaid = self.keys, reader.values, reader.shortest, reader.unsaid
         if not keys:
-            return []
+            return [], [], shortest
         reader.clear()
         self._looked_at = 0
         if unsaid:
@@ -129,7 +139,7 @@ class Reception:
             self._keep_columns(keys, values, ours, now)
         if way.may_be_long:
             keys, values = self._fitting(keys, values)
-        return self.table.put(keys, values, shortest, now, cause, origin)
+        return keys, values, shortest
 
     def forget(self) -> None:
         """Drop what was read and added."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Final
+from typing import Final, Optional
 
 import attrs
 
@@ -113,12 +113,12 @@ def check_remote(line: bytes, localpeer: str) -> None:
         )
 
 
-def read_caller(line: bytes) -> str:
-    """The caller's name in the third line.
+def read_caller(line: bytes) -> tuple[str, Optional[int]]:
+    """The caller's name in the third line, and the id of its process, if it is one.
 
     :raises RefusedHello: 501 without a space after it.
     """
-    name, space, _ = _text(line).partition(" ")
+    name, space, rest = _text(line).partition(" ")
     if not space:
         raise RefusedHello(
             "third line of the hello",
@@ -126,7 +126,8 @@ def read_caller(line: bytes) -> str:
             "<name> <process id> <relative id>",
             Status.PROTOCOL_ERROR,
         )
-    return name
+    process = rest.partition(" ")[0]
+    return name, int(process) if re.fullmatch(r"[0-9]{1,10}", process, re.ASCII) else None
 
 
 def read_status(line: bytes) -> int:

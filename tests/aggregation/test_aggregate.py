@@ -2,63 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
-from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto import Frequency, StickTableService
-from peerproto.aggregation.rules import Rules
-from peerproto.aggregation.service import Aggregation
-from peerproto.runtime.protocol import runtime_commands
-from peerproto.runtime.words import split_commands
-from peerproto.testing import MemoryNetwork
-
-LINE = "type integer size 1m expire 1m recv-only store gpc0,conn_cur,http_req_rate(10s)"
-RULES = Rules("t", "t.sum", expect=("a", "b"))
-
-
-class AggregateTestCase(SynchronousTestCase):
-    """A hub ``h`` that adds up what ``a`` and ``b`` count."""
-
-    rules = RULES
-
-    def setUp(self) -> None:
-        self.network = MemoryNetwork()
-        self.addCleanup(self.network.stop)
-        self.hub = self.network.peer("h", {"t": LINE})
-        self.aggregation = Aggregation(self.hub, [self.rules], self.network.clock)
-        self.aggregation.startService()
-        self.addCleanup(self.stop_aggregation)
-        self.a, self.b = self.source("a"), self.source("b")
-
-    def stop_aggregation(self) -> None:
-        if self.aggregation.running:
-            self.aggregation.stopService()
-
-    def source(self, name: str) -> StickTableService:
-        """A peer that knows the hub alone."""
-        source = self.network.peer(
-            name, {"t": LINE, "t.sum": LINE}, calls=["h"], learn_tables=False
-        )
-        for stranger in source.peers.keys() - {"h"}:
-            source.remove_peer(stranger)
-        for other_name, service in self.network.services.items():
-            if other_name not in ("h", name) and name in service.peers:
-                service.remove_peer(name)
-        return source
-
-    def begin(self, seconds: float = 6) -> None:
-        self.network.start()
-        self.network.advance(seconds)
-
-    def sums(self, service: StickTableService, name: str = "gpc0") -> dict[Any, Any]:
-        return {entry.key: entry[name] for entry in service.table("t.sum")}
-
-    def ask(self, command: str) -> str:
-        """What the runtime socket of the hub answers."""
-        commands = runtime_commands(self.hub)
-        return "".join(commands.answer(split_commands(command)[0]))
+from peerproto import Frequency
+from tests.aggregation.fleet import RULES, AggregateTestCase
 
 
 class SumTests(AggregateTestCase):

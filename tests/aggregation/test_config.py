@@ -20,6 +20,8 @@ edge = 127.0.0.1:4
 rates = type ip size 1m expire 1m store http_req_rate(10s)
 slow = type ip size 1m expire 1m store http_req_rate(60s)
 names = type string len 8 size 1m expire 1m store gpc0
+few = type ipv6 size 16 expire 2s store gpt(3)
+long = type ipv6 size 16 expire 3s store gpt(4)
 blocks = type ip size 1m expire 1m brates-factor 1k store http_req_rate(10s)
 """
 FIRST = START.count("\n") + 1
@@ -39,11 +41,21 @@ class AggregateConfigTests(SynchronousTestCase):
         """Every setting is read."""
         (rules,) = self.read(
             "[aggregate  rates ]\nto = rates.agg\nfrom = lb* edge\nexpect = lb1 edge\n"
-            "interval = 5ms\ngrace = 3s\nexpect-timeout = 1m\ngpt = or\n"
+            "interval = 5ms\ngrace = 3s\nexpect-timeout = 1m\ngpt = or\nlease = fresh\n"
         ).aggregates
         self.assertEqual(
             rules,
-            Rules("rates", "rates.agg", ("lb*", "edge"), ("lb1", "edge"), 5, 3000, 60_000, "or"),
+            Rules(
+                "rates",
+                "rates.agg",
+                ("lb*", "edge"),
+                ("lb1", "edge"),
+                5,
+                3000,
+                60_000,
+                "or",
+                "fresh",
+            ),
         )
         self.assertEqual(rules.of(["lb1", "x", "edge", "lb2"]), ["lb1", "edge", "lb2"])
 
@@ -79,7 +91,11 @@ class AggregateConfigTests(SynchronousTestCase):
             ("[aggregate rates]\nto = blocks\n", 1, "brates-factor 1024", "1, as table rates"),
             ("[aggregate rates]\nto = slow\n", 1, "period of http_req_rate 60000", "10000 (ms)"),
             (begin + "[aggregate sum]\nto = rates\n", 3, "to = rates", "no circle"),
-            (begin + "[aggregate slow]\nto = sum\n", 3, "to = sum", "an output of its own"),
+            (begin + "[aggregate slow]\nto = sum\n", 3, "to = sum", "a table of its own"),
+            (begin + "lease = names\n", 2, "type of keys string", "ipv6"),
+            (begin + "lease = few\n", 2, "store gpt(3)", "gpt(4)"),
+            (begin + "lease = long\n", 2, "expire 3000 ms", "2s at most"),
+            (begin + "lease = sum\n", 2, "lease = sum", "a table of its own"),
             ("[relay]\nhubs = lb1\n", 0, "[relay]", "tables = <tables> in it"),
             ("[relay]\ntables = names\nhubs = lb9\n", 2, "lb9", "one of lb1, lb2, edge"),
             (begin + "[relay]\ntables = names sum\n", 3, "sum", "a table of no aggregate"),

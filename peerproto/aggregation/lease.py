@@ -1,0 +1,117 @@
+"""The lease: an entry by which a HAProxy sees for itself whether a sum is kept up.
+
+It has an absolute time of the wall clock: one that was held up on its way is over when it arrives,
+where a life that is reckoned from its arrival would prove nothing. It is sent behind the sums that
+it vouches for. doc/aggregation.md, "Freshness", has its format, and the rules that read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Optional
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from peerproto import Declaration, LocalProtocolError, StickTable, StickTableService
+
+FORMAT: Final = 1
+"""What the first value says of the others."""
+
+LINE: Final = "type ipv6 size 16 expire 2s store gpt(4)"
+"""The table, unless ``[tables]`` has it."""
+
+KEY: Final = "::"
+
+LENGTH: Final = 1000
+"""Time in ms for which a lease holds."""
+
+RENEWED: Final = 250
+"""Time in ms after which it is renewed."""
+
+LONGEST_LAG: Final = 250
+"""Age in ms of a change that is not published, from which on the sums are not vouched for."""
+
+_LONGEST_LIFE: Final = 2000
+_ELEMENTS: Final = 4
+
+
+def check_lease(declaration: Declaration) -> None:
+    """See whether a table can have a lease.
+
+    :raises LocalProtocolError: it cannot.
+    """
+    if declaration.layout.key_type.word != "ipv6":
+        raise LocalProtocolError("type of keys", declaration.layout.key_type.word, "ipv6")
+    elements = sum(one.elements or 0 for one in declaration.layout.columns if one.name == "gpt")
+    if elements < _ELEMENTS:
+        raise LocalProtocolError("store", f"gpt({elements})", f"gpt({_ELEMENTS})")
+    if not 0 < declaration.expire <= _LONGEST_LIFE:
+        raise LocalProtocolError("expire", f"{declaration.expire} ms", "2s at most")
+
+
+class Lease:
+    """Renews one lease, as long as somebody vouches for the sums."""
+
+    def __init__(
+        self,
+        service: StickTableService,
+        name: str,
+        output: str,
+        clock: IReactorTime,
+        vouch: Callable[[], Optional[int]],
+    ) -> None:
+        """
+        :param name: that of the table.
+        :param output: the table with the sums.
+        :param vouch: how many sources are in the sums; ``None`` if these are not to be relied on.
+        """
+        self._service = service
+        self._name = name
+        self._output = output
+        self._clock = clock
+        self._vouch = vouch
+        self._vouched: Optional[int] = None
+        self._next: Optional[IDelayedCall] = None
+
+    def start(self) -> None:
+        """Begin to renew it.
+
+        :raises LocalProtocolError: see `check_lease`.
+        """
+        service = self._service
+        service.share(self._name, learn=False, after=self._output)
+        if self._name not in [table.name for table in service.tables]:
+            service.add_table(Declaration.parse(self._name, LINE))
+        check_lease(self._table.declaration)
+        self._renew()
+
+    def look(self) -> None:
+        """Something has happened: say so at once, if it changes whether the sums are vouched
+        for, or of whom they are."""
+        if self._next is not None and self._vouch() != self._vouched:
+            self._next.cancel()
+            self._renew()
+
+    def stop(self) -> None:
+        """Vouch for nothing any more."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+            self._write(None)
+
+    @property
+    def _table(self) -> StickTable:
+        return self._service.table(self._name)
+
+    def _renew(self) -> None:
+        self._write(self._vouch())
+        self._next = self._clock.callLater(RENEWED / 1000, self._renew)
+
+    def _write(self, sources: Optional[int]) -> None:
+        was, self._vouched = self._vouched, sources
+        if sources is None and was is None:
+            return
+        time = self._service.time
+        deadline = time.now() + time.step() + (0 if sources is None else LENGTH)
+        values = (FORMAT, deadline & 0xFFFFFFFF, 0, sources or 0)
+        self._table.set(KEY, {f"gpt[{place}]": value for place, value in enumerate(values)})

@@ -1,0 +1,87 @@
+"""The lease of an aggregate, among peers in memory."""
+
+from __future__ import annotations
+
+import attrs
+
+from peerproto import Declaration, StickTableService
+from peerproto.aggregation.lease import LINE as LEASE
+from tests.aggregation.fleet import RULES, AggregateTestCase
+
+
+class LeaseTests(AggregateTestCase):
+    rules = attrs.evolve(RULES, lease="t.lease", grace=3000)
+
+    def left(self, service: StickTableService) -> int:
+        """For how many ms the lease that a peer has still holds; below 0 if it is over."""
+        entry = service.table("t.lease").get("::")
+        if entry is None:
+            return -1
+        self.assertEqual((entry["gpt[0]"], entry["gpt[2]"]), (1, 0))
+        now = round(self.network.wall_clock() * 1000)
+        left = (entry.number("gpt[1]") - now) % 2**32
+        return left if left <= 1500 else -1
+
+    def source(self, name: str) -> StickTableService:
+        source = super().source(name)
+        source.add_table(Declaration.parse("t.lease", LEASE))
+        return source
+
+    def sources_in(self, service: StickTableService) -> int:
+        return service.table("t.lease")["::"].number("gpt[3]")
+
+    def test_kept_up(self) -> None:
+        """It holds as long as the sums are kept up, and says of how many sources they are; also
+        when the wall clock steps."""
+        self.begin()
+        for step in (0, 3600, -7200):
+            self.network.step_wall_clock(step)
+            self.network.advance(0.3)
+            for _ in range(20):
+                self.network.advance(0.1)
+                self.assertTrue(650 <= self.left(self.a) <= 1000, self.left(self.a))
+        self.assertEqual(self.sources_in(self.a), 2)
+
+    def test_stops(self) -> None:
+        """It is over at once when the node adds up no more."""
+        self.begin()
+        self.aggregation.stopService()
+        self.network.advance(0.01)
+        self.assertEqual(self.left(self.a), -1)
+
+    def test_missing(self) -> None:
+        """It is over at once when a source is missed, and holds again after the grace, with fewer
+        sources; the peer that comes back has it at once."""
+        self.begin()
+        self.a.stopService()
+        self.network.advance(0.01)
+        self.assertEqual(self.left(self.b), -1)
+        self.network.advance(2.5)
+        self.assertEqual(self.left(self.b), -1)
+        self.network.advance(1)
+        self.assertGreater(self.left(self.b), 0)
+        self.assertEqual(self.sources_in(self.b), 1)
+        self.a.startService()
+        self.network.advance(6)
+        self.assertEqual(self.sources_in(self.b), 2)
+
+    def test_not_before_it_has_begun(self) -> None:
+        """There is none before all expected peers have taught."""
+        self.hub.startService()
+        self.a.startService()
+        self.network.advance(5)
+        self.assertEqual(self.left(self.a), -1)
+
+    def test_behind_the_sums(self) -> None:
+        """It does not overtake the sums that it vouches for: a peer that is
+        not reached has neither."""
+        self.begin()
+        (connection,) = self.network.between("h", "a")
+        connection.stall("h")
+        self.b.table("t").update({key: {"gpc0": 1} for key in range(5000)})
+        self.network.advance(2)
+        self.assertEqual((self.left(self.a), self.sums(self.a)), (-1, {}))
+        connection.flow("h")
+        self.network.advance(0.5)
+        self.assertGreater(self.left(self.a), 0)
+        self.assertEqual(len(self.sums(self.a)), 5000)

@@ -1,0 +1,151 @@
+"""Peers that come back as another process, and what they say of their shares until they have got
+back what they had."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from peerproto import Declaration
+from peerproto.testing import MemoryNetwork, RawPeer
+from peerproto.wire.messages import Control
+
+LINE = "type integer size 1k expire 1m store gpc0,gpt0,http_req_rate(10s)"
+TABLE = Declaration.parse("t", LINE)
+
+
+class ReturnTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.network = MemoryNetwork()
+        self.addCleanup(self.network.stop)
+        self.hub = self.network.peer("h", {"t": LINE})
+        self.hub.share("t", per_peer=True)
+        self.network.start()
+        self.first = self.comes(10, Control.RESYNC_FINISHED)
+        self.network.advance(2)
+        self.first.update(1, {"gpc0": 3})
+        self.network.advance(0.1)
+
+    def comes(self, process: int, replies: Optional[Control]) -> RawPeer:
+        """A process of peer ``a`` calls, and defines the table."""
+        raw = self.network.raw_peer("a", "h", process)
+        raw.replies = replies
+        self.network.advance(0.1)
+        raw.define(TABLE)
+        return raw
+
+    def share(self) -> dict[Any, Any]:
+        return {entry.key: entry["gpc0"] for entry in self.hub.table("t")}
+
+    def has_taught(self) -> bool:
+        return self.hub.peers["a"].has_taught
+
+    def test_counts_from_zero(self) -> None:
+        """A process that counts from 0 is taught what it had, and what it counted meanwhile of
+        that is left out; what is new is taken when it has confirmed."""
+        self.assertEqual((self.share(), self.has_taught()), ({1: 3}, True))
+        again = self.comes(11, None)
+        again.update(1, {"gpc0": 1})
+        again.update(2, {"gpc0": 5})
+        again.confirms = False
+        again.say(Control.RESYNC_REQUEST)
+        self.network.advance(0.5)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 3}, False))
+        self.assertEqual([(one.key, one.values["gpc0"]) for one in again.updates], [(1, 3)])
+        again.update(3, {"gpc0": 7})
+        again.say(Control.RESYNC_CONFIRM)
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 3, 2: 5, 3: 7})
+        again.update(1, {"gpc0": 4})
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 4, 2: 5, 3: 7})
+
+    def test_counted_on(self) -> None:
+        """What was counted on the taught value before the confirm is taken."""
+        again = self.comes(11, None)
+        again.confirms = False
+        again.say(Control.RESYNC_REQUEST)
+        self.network.advance(0.1)
+        again.update(1, {"gpc0": 4, "gpt0": 1})
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 3})
+        again.say(Control.RESYNC_CONFIRM)
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 4})
+
+    def test_up_to_date(self) -> None:
+        """A process that counts itself up to date means what it says: nobody has to teach it."""
+        again = self.comes(11, Control.RESYNC_FINISHED)
+        again.update(1, {"gpc0": 1})
+        self.network.advance(0.5)
+        self.assertEqual(self.share(), {1: 3})
+        self.network.advance(1)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 1}, True))
+
+    def test_not_up_to_date(self) -> None:
+        """One that does not is asked again, until it does; not for ever."""
+        again = self.comes(11, Control.RESYNC_PARTIAL)
+        again.update(1, {"gpc0": 1})
+        self.network.advance(10)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 3}, False))
+        self.assertGreater(again.heard.count(Control.RESYNC_REQUEST), 3)
+        again.replies = Control.RESYNC_FINISHED
+        self.network.advance(1.5)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 1}, True))
+        last = self.comes(12, Control.RESYNC_PARTIAL)
+        last.update(2, {"gpc0": 2})
+        self.network.advance(25)
+        self.assertEqual(self.share(), {1: 1})
+        self.network.advance(10)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 1, 2: 2}, True))
+
+    def test_same_process(self) -> None:
+        """A process that has it all and calls again is believed at once, and not asked."""
+        again = self.comes(10, None)
+        again.update(1, {"gpc0": 4})
+        self.network.advance(0.1)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 4}, True))
+        self.network.advance(3)
+        self.assertNotIn(Control.RESYNC_REQUEST, again.heard)
+
+    def test_goes_before_that(self) -> None:
+        """What a process said that went before it had its own is forgotten; the process is asked
+        when it comes again."""
+        again = self.comes(11, None)
+        again.update(1, {"gpc0": 1})
+        self.network.advance(0.1)
+        again.hang_up()
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 3})
+        once_more = self.comes(11, Control.RESYNC_FINISHED)
+        self.network.advance(1.5)
+        self.assertIn(Control.RESYNC_REQUEST, once_more.heard)
+        once_more.update(1, {"gpc0": 6})
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 6})
+
+    def test_forgotten_and_changed_here(self) -> None:
+        """What was forgotten or changed here meanwhile is not overwritten."""
+        self.first.update(2, {"gpc0": 2})
+        self.network.advance(0.1)
+        again = self.comes(11, None)
+        again.update(1, {"gpc0": 9})
+        again.update(2, {"gpc0": 9})
+        self.network.advance(0.1)
+        self.hub.table("t").forget(1)
+        self.hub.table("t").set(2, gpc0=1, peer="a")
+        again.say(Control.RESYNC_REQUEST)
+        again.acks = again.acks.NONE
+        self.network.advance(0.5)
+        self.assertEqual(self.share(), {2: 1})
+
+    def test_declared_anew(self) -> None:
+        """What was said before the table was declared anew is not taken for what it is now."""
+        again = self.comes(11, None)
+        again.update(1, {"gpc0": 9})
+        self.network.advance(0.1)
+        self.hub.declare_table(Declaration.parse("t", LINE + ",gpc1"))
+        again.say(Control.RESYNC_REQUEST)
+        self.network.advance(0.5)
+        self.assertEqual(self.share(), {1: 3})
