@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
+from bench.aggregating import LOADS, aggregating
 from bench.alternating import CHANGES as TO_AND_FRO
 from bench.alternating import alternating
 from bench.growth import KEEPS_MEMORY, SIZES, Cost, middle, plot
@@ -159,6 +160,20 @@ def print_alternating(rounds: int) -> None:
         print(f"| {description} | ms | {cells} |", flush=True)
 
 
+def print_sums(seconds: float) -> None:
+    print("| ms from a change at one peer to the sum at another | median | 95 % | 99 % | longest |")
+    print("| --- | --- | --- | --- | --- |")
+    for load in LOADS:
+        for kind in KINDS[1:]:
+            print(f"sums, {load} a second, {kind}", file=sys.stderr)
+            with tempfile.TemporaryDirectory(prefix="pb") as folder:
+                lag = aggregating(kind, Path(folder), load, seconds)
+            figures = lag.median, lag.p95, lag.p99, lag.longest
+            cells = " | ".join(f"{figure:.1f}" for figure in figures)
+            what = f"{load:,} changes a second, {kind} ({lag.processor:.0f} % of a core)"
+            print(f"| {what} | {cells} |", flush=True)
+
+
 def print_turns(entries: int) -> None:
     print("| turns of the reactor, ms | pure, 99.9 % | longest | compiled, 99.9 % | longest |")
     print("| --- | --- | --- | --- | --- |")
@@ -211,6 +226,8 @@ def main(entries: int = 1_000_000, rounds: int = 5) -> None:
     print_live(30)
     print()
     print_alternating(rounds)
+    print()
+    print_sums(20)
     print()
     print_turns(entries)
     print()

@@ -18,6 +18,9 @@ TAG_RULES: Final = {"last": adding.LAST, "max": adding.LARGEST, "or": adding.BIT
 """How the tags of several peers become one: that of the latest change, the largest, or all their
 bits."""
 
+_ON_TIME: Final = 1000
+"""Time in ms by which a life may be longer in the sum: what goes out in that time tells no life."""
+
 _TAGS: Final = ("gpt0", "gpt", "server_id")
 """Data types that say something, and count nothing."""
 
@@ -28,8 +31,8 @@ class Total(NamedTuple):
     raw_key: bytes
     record: bytes
     life: Optional[int]
-    """How long it lives from now, in ms: as long as what lives longest of it; ``None`` without
-    end."""
+    """How long it lives from now, in ms: as long as what lives longest of it; ``None`` for as long
+    as its table says."""
     again: Optional[int]
     """In how many ms it is to be added up again; ``None`` if that is not needed before something
     changes."""
@@ -46,6 +49,9 @@ class Sums:
         """
         check(source.declaration, output.declaration)
         self._source = source
+        expire = output.declaration.expire
+        self._whole = expire - min(_ON_TIME, expire // 100) if expire else 0
+        """The life in ms from which on a sum has that of its table."""
         steps, self.has_conn_cur = _steps(source.layout, output.layout, TAG_RULES[tags])
         self._adder = Adder(_texts(source.layout), steps)
 
@@ -66,7 +72,7 @@ class Sums:
             for peer, store in self._source.stores().items()
             if peer is not None and peer in peers
         ]
-        adder = self._adder
+        adder, whole = self._adder, now + self._whole
         for raw_key in raw_keys:
             records, elapsed, arrived, counts = [], [], [], []
             longest = 0
@@ -85,7 +91,7 @@ class Sums:
                 nothing.append(raw_key)
                 continue
             record = adder.add(records, elapsed, arrived, counts)
-            life = None if longest >= NEVER else longest - now
+            life = None if longest >= NEVER or longest >= whole else longest - now
             again = None if adder.again < 0 else adder.again
             totals.append(Total(raw_key, record, life, again))
         return totals, nothing

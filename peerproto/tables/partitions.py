@@ -30,6 +30,9 @@ _GROUP: Final = 32
 """Partitions that a sweep visits in turns. With all, it would go once through memory instead of
 eight times, but have as many iterators."""
 
+_LATEST: Final = 64
+"""Keys of one part that are looked for from its end on, if no more are left."""
+
 _MORE: Final = 1 << 14
 """Keys that a sweep goes on with at least, if so many are stored meanwhile."""
 
@@ -190,6 +193,18 @@ class Partitions:
 _NONE: Final[tuple[int, Iterator[tuple[bytes, bytes]]]] = (-1, iter(()))
 
 
+def _after(part: dict[bytes, bytes], position: int) -> Iterator[tuple[bytes, bytes]]:
+    """What is in a part from a position on. A few of the latest are found from the end, since to
+    walk over thousands of others for each of them would take far longer."""
+    left = max(0, len(part) - position)
+    if left > _LATEST:
+        return islice(part.items(), position, None)
+    latest = list(islice(reversed(part), left))
+    latest.reverse()
+    # Values as they are when they are asked for.
+    return zip(latest, map(part.__getitem__, latest))
+
+
 class Sweep:
     """Goes through one group of parts after the other, a few keys of each part in turns.
 
@@ -215,7 +230,8 @@ class Sweep:
         self._most = most
         self.left_out = False
         """Whether it has ended though there was more, since too many came and went."""
-        self._taken = 0
+        self.taken = 0
+        """How many keys have come so far."""
         self._positions = array(_SIZE, [0]) * PARTS
         self._removed = parts.removed[:]
         self._iterators: dict[int, tuple[int, Iterator[tuple[bytes, bytes]]]] = {}
@@ -228,7 +244,7 @@ class Sweep:
         return self
 
     def __next__(self) -> list[tuple[bytes, bytes]]:
-        if self.cleared() and not self._begin_anew():
+        if self._clears != self.parts.clears and not self._begin_anew():
             raise StopIteration
         if not self._places and not self._next_round() and not self._go_on():
             raise StopIteration
@@ -238,14 +254,14 @@ class Sweep:
         size, iterator = self._iterators.get(place, _NONE)
         removed = self.parts.removed[place]
         if len(part) != size or removed != self._removed[place]:
-            iterator = islice(part.items(), position, None)
+            iterator = _after(part, position)
             self._iterators[place] = (len(part), iterator)
             self._removed[place] = removed
         taken = list(islice(iterator, _AT_ONCE))
         if len(taken) < _AT_ONCE:
             del self._iterators[place]
         self._positions[place] = position + len(taken)
-        self._taken += len(taken)
+        self.taken += len(taken)
         return taken
 
     def _position(self, place: int) -> int:
@@ -273,9 +289,8 @@ class Sweep:
 
     def _go_on(self) -> bool:
         """Visit the parts in which keys were stored meanwhile."""
-        if self._taken >= self._most:
-            # One that was to end at a place of its own leaves nothing out.
-            self.left_out = self._most > 0 and any(
+        if self.taken >= self._most:
+            self.left_out = any(
                 self._position(place) < size for place, size in enumerate(self.parts.sizes())
             )
             return False
@@ -284,8 +299,8 @@ class Sweep:
 
     def _begin_anew(self) -> bool:
         """All keys were removed at once: go on with those that were stored since."""
-        if self._taken >= self._most:
-            self.left_out = self._most > 0 and len(self.parts) > 0
+        if self.taken >= self._most:
+            self.left_out = len(self.parts) > 0
             return False
         self._clears = self.parts.clears
         self._ends[:] = self.parts.sizes()
@@ -295,45 +310,6 @@ class Sweep:
         self._places = []
         return True
 
-    def cleared(self) -> bool:
-        """Whether all keys were removed at once since a piece was last asked for."""
-        return self._clears != self.parts.clears
-
-    def extend(self) -> bool:
-        """Go on to the end as it is now at least: whether that can be done, as something is left.
-
-        Copies do so, too.
-        """
-        if self.cleared():
-            return False
-        left = any(map(self._left, range(PARTS)))
-        if left:
-            self.prolong()
-        return left
-
-    def prolong(self) -> None:
-        """Go on to the end as it is now at least, unless the keys were all removed at once."""
-        if not self.cleared():
-            self._ends[:] = self.parts.sizes()
-
-    def end_at(self, other: Sweep) -> None:
-        """Go on only to where another one of these keys is."""
-        self._ends = array(_SIZE, map(other._position, range(PARTS)))
-        self._most = 0
-
-    def behind(self) -> Sweep:
-        """Another one, of what this one has behind it, and of nothing that was stored since."""
-        behind = Sweep(self.parts, self._positions[:], 0)
-        behind._clears = self._clears
-        return behind
-
-    def copy(self) -> Sweep:
-        """Another one that goes on from here."""
-        copy = Sweep(self.parts, self._ends, self._most)
-        copy._clears = self._clears
-        copy._taken = self._taken
-        copy._positions = self._positions[:]
-        copy._removed = self._removed[:]
-        copy._group = self._group
-        copy._places = self._places[:]
-        return copy
+    def let_go(self) -> None:
+        """Refer to no part: all were cleared, and their memory is to be given back."""
+        self._iterators = {}

@@ -1,15 +1,15 @@
 """Lessons of one table, written once for all that are taught at about the same time.
 
-Updates are gathered in chunks. A pupil that asks while another is taught joins
-in, with the first chunk that was written since it asked and is still kept: from
-there on both get the same chunks, whoever is ahead has the next one written, and
-what the new one missed it gets by itself in the end. So each entry comes to a
-pupil as it was when the pupil had asked, or later. One that falls too far behind
-goes on by itself, too. Records with texts are written for each pupil, since they
-refer to the cache of its connection.
+Updates are gathered in chunks. The chunks go round the table for as long as anybody is taught:
+after the last entry comes the first one again. A pupil begins with the first chunk that was
+written since it asked and is still kept, and goes round once, to the place where it began;
+whoever is ahead has the next chunk written. So each entry comes to a pupil as it was when the
+pupil had asked, or later. What was stored meanwhile each gets by itself in the end, and one
+that falls too far behind goes the rest of the way by itself. Records with texts are written
+for each pupil, since they refer to the cache of its connection.
 
 Entries come in about the order of their keys (`peerproto.updates.order`). While that is made,
-there is nothing to send.
+there is nothing to send. If it is given up, pupils go round once more, in no order.
 
 A lesson ends when all has come that the table has then, so that *finished* is true
 whatever came and went meanwhile; where so much did that no end is in sight, it says so.
@@ -23,17 +23,17 @@ are taught with the columns that they have, under a definition of these alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from typing import Final, Optional
-from weakref import WeakSet, ref
+from weakref import WeakSet, WeakValueDictionary
 
 import attrs
 
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.row import GENERATION
 from peerproto.tables.store import TableStore
-from peerproto.updates.order import Order, OrderedSweep
+from peerproto.updates.order import Entries, Order
 from peerproto.updates.writer import UpdateWriter
 from peerproto.wire.dictionary import SendingDictionary
 
@@ -46,9 +46,9 @@ KEPT: Final = 32
 FRESH: Final = 1000
 """Age in ms above which a chunk is of no use: expiries and ages are as of its writing."""
 
-_MOST_PIECES: Final = 64
-"""Pieces of a sweep that are looked at for one chunk, so that a long time cannot go by with
-those of which nothing is to be written."""
+_MOST_PIECES: Final = 16
+"""Pieces of an order that are looked at for one chunk, so that a long time cannot go by with
+those of which nothing is to be written. More than a chunk has if all is."""
 
 _ZEROS: Final = 512
 """Tombstones that are told of at once: a few ms of work."""
@@ -67,100 +67,157 @@ class Updates:
     """How many they are."""
 
 
+_NOTHING: Final = Updates([], 0)
+
+
 @attrs.frozen
 class Chunk(Updates):
     """Updates of which others get the same."""
 
     written: int
     """When, in ms."""
-    after: OrderedSweep
-    """What is still to come, for who falls behind."""
+    asked: int
+    """How many pupils had asked for the table by then."""
+    begin: int
+    """The number of its first piece of the order."""
+    end: int
+    """Where the next one begins: 0 if no piece was left, so that there are no updates either."""
 
 
-class TableLesson:
-    """Updates of a table in chunks that are numbered from 0."""
+class Lessons:
+    """What the lessons of one table have in common."""
+
+    def __init__(self, table: TableStore, left_out: dict[bytes, int]) -> None:
+        """See `Outgoing` for ``left_out``."""
+        self.table = table
+        self.left_out = left_out
+        self.asked = 0
+        """How many pupils have asked so far."""
+        self.shared: WeakValueDictionary[tuple[bool, bytes], Round] = WeakValueDictionary()
+        """Those that others can join, by their form: whether updates tell their life, and the
+        4 bytes that all of them carry."""
+        self._begun: WeakSet[Round] = WeakSet()
+        """Those that are under way, also for one pupil alone."""
+
+    def begin(
+        self,
+        form: tuple[bool, bytes],
+        dictionary: Optional[SendingDictionary] = None,
+        kept: int = 0,
+    ) -> Round:
+        """A round from the first entry on, in the order of another one if that serves."""
+        begun = Round(self, form, self._order(), dictionary, kept)
+        self._begun.add(begun)
+        return begun
+
+    def share(self, form: tuple[bool, bytes], now: int) -> Round:
+        """One that is for all pupils of a form."""
+        shared = self.shared.get(form)
+        if shared is None or not shared.goes_on(now):
+            shared = self.shared[form] = self.begin(form, kept=KEPT)
+        return shared
+
+    def _order(self) -> Order:
+        for one in self._begun:
+            if one.order.serves():
+                return one.order
+        return Order(self.table.partitions, self.table.layout.fixed_key_length)
+
+
+class Round:
+    """Updates of a table that go round it, in chunks that are numbered from 0."""
 
     def __init__(
         self,
-        table: TableStore,
-        timed: bool,
-        update_id: bytes,
-        sweep: OrderedSweep,
-        left_out: dict[bytes, int],
+        lessons: Lessons,
+        form: tuple[bool, bytes],
+        order: Order,
         dictionary: Optional[SendingDictionary] = None,
         kept: int = 0,
+        place: int = 0,
     ) -> None:
-        """For the entries of ``sweep``; as many chunks are ``kept`` for others. See
-        `Outgoing` for ``left_out``."""
-        self._sweep = sweep
-        self.after = sweep.copy() if kept else sweep
-        """What comes after the last chunk that was written; not to be read, but copied."""
-        self._beginning = self.after
-        self.written = 0
+        """From a ``place`` of the order on; as many chunks are ``kept`` for others."""
+        self.order = order
+        self._lessons = lessons
+        self._form = form
+        self._place = place
+        self._stops: set[int] = set()
+        """Places where a pupil has been round: the next chunk that comes to one ends there."""
+        self._written = 0
         """How many chunks there are so far."""
-        self._table = table
-        self._timed = timed
-        self._update_id = update_id
-        self._left_out = left_out
         self._dictionary = dictionary or SendingDictionary()
         self._writers: dict[int, UpdateWriter] = {}
         """By the generation of entries, as they are declared now."""
         self._writers_of: tuple[Optional[Declaration], int] = None, 0
         self._kept: deque[Chunk] = deque(maxlen=kept)
+        self._instead: Optional[Round] = None
 
-    @property
-    def left_out(self) -> bool:
-        """Whether it has ended though there was more, since too many entries came and went."""
-        return self._sweep.left_out
-
-    @property
-    def order(self) -> Order:
-        """That in which entries come."""
-        return self._sweep.order
-
-    def chunk(self, number: int, now: int) -> Optional[Chunk]:
-        """A chunk that is kept, or the next one, written as of ``now``; ``None`` after the last.
-
-        One without updates does not count: this is to be asked for again.
-
-        :raises LookupError: it is not kept any more, or no longer fresh.
-        """
-        place = number - self.written
-        if place == 0:
-            return self._write(now)
-        if -place > len(self._kept) or now - self._kept[place].written > FRESH:
-            raise LookupError(number)
-        return self._kept[place]
-
-    def join(self, since: int, now: int) -> tuple[int, OrderedSweep]:
-        """The first chunk for whoever asked when ``since`` of them were written; what comes then.
-
-        It is one that is kept, or the next one.
-        """
+    def goes_on(self, now: int) -> bool:
+        """Whether it is for others to join."""
         kept = self._kept
-        forgotten = self.written - len(kept)
-        # Of the first one that is kept, nobody knows any more what came before it.
-        number = max(since, forgotten + 1 if forgotten else 0)
-        while number < self.written and now - kept[number - forgotten].written > FRESH:
-            number += 1
-        if number >= self.written:
-            return self.written, self.after
-        return number, kept[number - forgotten - 1].after if number else self._beginning
+        return self.order.serves() and not (kept and now - kept[-1].written > FRESH)
 
-    def rest(self, sweep: OrderedSweep, dictionary: SendingDictionary) -> TableLesson:
-        """The same for one pupil alone, of the entries of another sweep."""
-        return TableLesson(
-            self._table, self._timed, self._update_id, sweep, self._left_out, dictionary
+    def join(self, asked: int, now: int) -> tuple[int, int]:
+        """The first chunk for a pupil, and where it begins; ``asked`` pupils had asked with it."""
+        number, place = self._written, self._place
+        for chunk in reversed(self._kept):
+            if chunk.asked < asked or now - chunk.written > FRESH:
+                break
+            number, place = number - 1, chunk.begin
+        self._stops.add(place)
+        return number, place
+
+    def alone(self, place: int, stop: int, dictionary: SendingDictionary) -> Round:
+        """The same for one pupil alone, from a place on, up to a stop."""
+        alone = Round(self._lessons, self._form, self.order, dictionary, place=place)
+        alone._stops.add(stop)
+        return alone
+
+    def instead(self) -> Round:
+        """What its pupils join if the order is given up."""
+        instead = self._instead
+        if instead is None or not instead.order.serves():
+            table = self._lessons.table
+            order = Order(table.partitions, table.layout.fixed_key_length, plain=True)
+            kept = self._kept.maxlen or 0
+            instead = Round(self._lessons, self._form, order, self._dictionary, kept)
+            self._instead = instead
+        return instead
+
+    def is_for(self, dictionary: SendingDictionary, number: int, now: int) -> bool:
+        """Whether a chunk is there, or is the next one, for the pupil with this dictionary."""
+        if dictionary is not self._dictionary and self._lessons.table.layout.codec.has_texts:
+            return False
+        place = number - self._written
+        return place == 0 or (
+            -place <= len(self._kept) and now - self._kept[place].written <= FRESH
         )
 
-    def fits(self, dictionary: SendingDictionary) -> bool:
-        """Whether the next chunk can be that of the pupil with this dictionary."""
-        return dictionary is self._dictionary or not self._table.layout.codec.has_texts
+    def chunk(self, number: int, now: int) -> Chunk:
+        """One that is kept, or the next one, written as of ``now``."""
+        if number < self._written:
+            return self._kept[number - self._written]
+        chunk = self._write(now)
+        self._stops.discard(self._place)
+        self._kept.append(chunk)
+        self._written += 1
+        return chunk
 
-    def _write(self, now: int) -> Optional[Chunk]:
-        if not self._sweep.prepare():
-            return Chunk([], 0, now, self.after)
-        table = self._table
+    def _pieces(self) -> Iterator[Entries]:
+        """Some from here on, up to the next stop or to the last one."""
+        order, stops = self.order, self._stops
+        for place in range(self._place, self._place + _MOST_PIECES):
+            self._place = place + 1
+            yield order.entries(place)
+            if self._place in stops or not order.has(self._place):
+                break
+
+    def _write(self, now: int) -> Chunk:
+        begin, asked = self._place, self._lessons.asked
+        if not self.order.has(begin):
+            self._place = 0
+            return Chunk([], 0, now, asked, begin, 0)
+        table = self._lessons.table
         generations = table.generations
         if self._writers_of != (table.declaration, generations.version):
             self._writers_of = table.declaration, generations.version
@@ -169,17 +226,10 @@ class TableLesson:
             stretches, count = self._write_kinds(now)
         else:
             writer = self._writers[generations.present]
-            pieces = islice(self._sweep, _MOST_PIECES)
-            count = writer.write_until(CHUNK, pieces, table.origin + now, self._update_id)
+            moment, update_id = table.origin + now, self._form[1]
+            count = writer.write_until(CHUNK, self._pieces(), moment, update_id)
             stretches = [(writer.declaration, writer.take())] if count else []
-        if not stretches:
-            return None if self._sweep.ended else Chunk([], 0, now, self.after)
-        if self._kept.maxlen:
-            self.after = self._sweep.copy()
-        chunk = Chunk(stretches, count, now, self.after)
-        self._kept.append(chunk)
-        self.written += 1
-        return chunk
+        return Chunk(stretches, count, now, asked, begin, self._place)
 
     def _write_kinds(self, now: int) -> tuple[list[tuple[Declaration, bytes]], int]:
         """Write entries of several generations, those of each together, and how many."""
@@ -188,7 +238,7 @@ class TableLesson:
         for generation, entries in self._next_kinds().items():
             writer = self._writers[generation]
             moment = generation * GENERATION + now
-            written = writer.write(entries, moment, self._update_id)
+            written = writer.write(entries, moment, self._form[1])
             if written:
                 stretches.append((writer.declaration, writer.take()))
                 count += written
@@ -199,11 +249,11 @@ class TableLesson:
 
         What nobody has said of an entry must not be taught as if it were 0.
         """
-        generations, writers = self._table.generations, self._writers
+        generations, writers = self._lessons.table.generations, self._writers
         limit = min(len(self._writers) + 1, _MOST_KINDS)
         kinds: dict[int, list[tuple[bytes, bytes]]] = {}
         size = 0
-        for piece in islice(self._sweep, _MOST_PIECES):
+        for piece in self._pieces():
             for entry in piece:
                 stored = entry[1]
                 size += len(stored)
@@ -222,7 +272,7 @@ class TableLesson:
         ``limit`` is how many may be written by what is generated. Says no if the generation
         has all columns of the table.
         """
-        narrow = self._table.generations.narrow(generation)
+        narrow = self._lessons.table.generations.narrow(generation)
         if narrow is None:
             return False
         by_steps = len(self._writers) >= limit
@@ -233,38 +283,24 @@ class TableLesson:
         return UpdateWriter(
             declaration,
             self._dictionary,
-            self._timed,
-            left_out=self._left_out,
+            self._form[0],
+            left_out=self._lessons.left_out,
             prefers_steps=by_steps,
         )
 
 
 class LessonRequest:
-    """That a peer wants to learn a table, and what of a lesson under way it is too late for."""
+    """That a peer wants to learn a table."""
 
-    def __init__(
-        self,
-        table: TableStore,
-        lessons: MutableMapping[tuple[bool, bytes], TableLesson],
-        all_lessons: WeakSet[TableLesson],
-        timed: bool,
-        update_id: bytes,
-        left_out: dict[bytes, int],
-    ) -> None:
-        """Asked now; ``lessons`` are those under way that can be joined. See `TableLesson`."""
-        self.table = table
+    def __init__(self, lessons: Lessons, timed: bool, update_id: bytes) -> None:
+        """Asked now; see `Outgoing.request`."""
+        self.table = lessons.table
         self.left_out = False
         """Whether the answer came to its end without all entries: too many came and went."""
-        self._all_lessons = all_lessons
         self._lessons = lessons
-        self._left_out = left_out
-        self._timed = timed
-        self._update_id = update_id
-        lesson = lessons.get((timed, update_id))
-        self._earlier = None if lesson is None else ref(lesson)
-        self._since: Optional[int] = None
-        if lesson is not None and lesson.after.extend():
-            self._since = lesson.written
+        self._form = timed, update_id
+        lessons.asked += 1
+        self._asked = lessons.asked
 
     def answer(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Updates]:
         """Every entry of the table, as when it was asked or later; then what was forgotten.
@@ -277,11 +313,16 @@ class LessonRequest:
     def _zeros(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Updates]:
         """Zeros for entries that were forgotten: the pupil may have them from others."""
         table = self.table
+        timed, update_id = self._form
         keys = iter(table.tombstones)
         while some := list(islice(keys, _ZEROS)):
             # The table may have been declared anew meanwhile.
             writer = UpdateWriter(
-                table.declaration, dictionary, self._timed, clears=True, left_out=self._left_out
+                table.declaration,
+                dictionary,
+                timed,
+                clears=True,
+                left_out=self._lessons.left_out,
             )
             now = clock()
             moment = table.origin + now
@@ -289,96 +330,60 @@ class LessonRequest:
             for key in some:
                 stored = table.zeroed(key, now)
                 if stored is not None:
-                    count += writer.write_one(key, stored, moment, self._update_id)
+                    count += writer.write_one(key, stored, moment, update_id)
             if count:
                 yield Updates([(writer.declaration, writer.take())], count)
 
-    def _chunks(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Chunk]:
+    def _chunks(self, dictionary: SendingDictionary, clock: Callable[[], int]) -> Iterator[Updates]:
         """The entries."""
-        table = self.table
-        if table.layout.codec.has_texts:
-            alone = TableLesson(
-                table, self._timed, self._update_id, self._sweep(), self._left_out, dictionary
-            )
-            self._all_lessons.add(alone)
-            return self._last(alone, alone.after, clock, dictionary)
-        lesson, number, after = self._lesson_now(clock())
-        return self._joined(lesson, number, after, clock, dictionary)
-
-    def _joined(
-        self,
-        lesson: TableLesson,
-        number: int,
-        after: OrderedSweep,
-        clock: Callable[[], int],
-        dictionary: SendingDictionary,
-    ) -> Iterator[Chunk]:
-        """The chunks from a number on, what was before them, and what was stored meanwhile."""
-        end, _ = yield from _chunks(lesson, number, after, clock, dictionary)
-        missed = lesson.rest(after.behind(), dictionary)
-        yield from _chunks(missed, 0, missed.after, clock, dictionary)
-        late = lesson.rest(end.copy(), dictionary)
-        yield from self._last(late, late.after, clock, dictionary)
-
-    def _last(
-        self,
-        lesson: TableLesson,
-        after: OrderedSweep,
-        clock: Callable[[], int],
-        dictionary: SendingDictionary,
-    ) -> Iterator[Chunk]:
-        """All chunks of a lesson with which the answer ends."""
-        _, self.left_out = yield from _chunks(lesson, 0, after, clock, dictionary)
-
-    def _lesson_now(self, now: int) -> tuple[TableLesson, int, OrderedSweep]:
-        """One that can be joined, from which chunk on, and what comes then."""
-        table, key = self.table, (self._timed, self._update_id)
-        lesson = self._lessons.get(key)
-        if lesson is not None:
-            earlier = self._earlier is not None and lesson is self._earlier()
-            since = self._since if earlier else 0
-            if since is not None:
-                number, after = lesson.join(since, now)
-                if number < lesson.written or lesson.after.extend():
-                    return lesson, number, after
-        lesson = TableLesson(table, *key, self._sweep(), self._left_out, kept=KEPT)
-        self._all_lessons.add(lesson)
-        self._lessons[key] = lesson
-        return lesson, 0, lesson.after
-
-    def _sweep(self) -> OrderedSweep:
-        """The whole table, in an order that is there for another lesson, if one is."""
-        for lesson in self._all_lessons:
-            if lesson.order.serves():
-                return OrderedSweep(lesson.order, extended=True)
-        table = self.table
-        return OrderedSweep(Order(table.partitions, table.layout.fixed_key_length))
+        if self.table.layout.codec.has_texts:
+            lesson = self._lessons.begin(self._form, dictionary)
+        else:
+            lesson = self._lessons.share(self._form, clock())
+        while True:
+            while not lesson.order.prepare():
+                yield _NOTHING
+            number, place = lesson.join(self._asked, clock())
+            end = yield from _go_round(lesson, number, place, place, dictionary, clock)
+            if end is not None:
+                late = lesson.alone(end, 0, dictionary)
+                if (yield from _go_round(late, 0, end, 0, dictionary, clock)) is not None:
+                    self.left_out = lesson.order.left_out
+                    return
+            lesson = lesson.instead()
 
 
-def _chunks(
-    lesson: TableLesson,
+def _go_round(
+    lesson: Round,
     number: int,
-    after: OrderedSweep,
-    clock: Callable[[], int],
+    place: int,
+    stop: int,
     dictionary: SendingDictionary,
-) -> Generator[Chunk, None, tuple[OrderedSweep, bool]]:
-    """The chunks from a number on, written for this pupil alone if it falls behind.
+    clock: Callable[[], int],
+) -> Generator[Updates, None, Optional[int]]:
+    """The chunks from a number on, of which the first begins at a place, up to a stop.
 
-    So they are, too, if the table is declared to store texts meanwhile.
-    Returns what is still to come after the last, which is only what is stored later; and whether
-    entries were left out all the same.
+    They are written for this pupil alone if it falls behind, or if the table is declared to
+    store texts meanwhile. Returns the place where no piece was left, since what is stored later
+    comes from there on; ``None`` if the order was given up.
     """
-    while True:
-        if not lesson.fits(dictionary):
-            lesson, number = lesson.rest(after.copy(), dictionary), 0
-        try:
-            chunk = lesson.chunk(number, clock())
-        except LookupError:
-            lesson, number = lesson.rest(after.copy(), dictionary), 0
-            continue
-        if chunk is None:
-            return after, lesson.left_out
-        if chunk.stretches:
-            after = chunk.after
-            number += 1
-        yield chunk
+    end = place
+    passed = 0
+    while not lesson.order.rows.ended:
+        now = clock()
+        if not lesson.is_for(dictionary, number, now):
+            lesson, number = lesson.alone(place, stop, dictionary), 0
+        chunk = lesson.chunk(number, now)
+        number += 1
+        if chunk.end == 0:
+            end = place
+        else:
+            passed += chunk.end - place
+            if chunk.count or passed >= _MOST_PIECES:
+                # To have passed so much of which nothing is to be sent is enough for once, too.
+                passed = 0
+                yield chunk
+        place = chunk.end
+        if place == stop:
+            return end
+    return None

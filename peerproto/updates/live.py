@@ -33,6 +33,15 @@ from peerproto.wire.dictionary import SendingDictionary
 ON_TIME: Final = 1000
 """Age in ms up to which a change goes out without a life."""
 
+_SAME: Final = 5
+"""Age in ms up to which what was written for one peer is given to another one: lives and ages are
+as of its writing."""
+
+_ROOM_DIFFERS: Final = 256
+_LEAST_ROOM: Final = 4096
+"""Of so many bytes of room, one peer may have so many less than another one that is given the same:
+acks of a few tables are in it."""
+
 _MOST_SELECTIONS: Final = 64
 
 _MADE_AT_ONCE: Final = 8
@@ -60,6 +69,28 @@ class Live:
     """How many definitions are between the updates."""
 
 
+@attrs.frozen
+class _Kept:
+    """What was written for one peer, and may be given to the next one."""
+
+    asked: tuple[int, int, int]
+    """After which change, and how the table was."""
+    now: int
+    room: int
+    live: Live
+    whole: bool
+    """Whether these were all changes."""
+
+    def will_do(self, room: int, now: int) -> bool:
+        """Whether it is right for a peer with so many bytes of room, at ``now`` (ms)."""
+        if now - self.now > _SAME:
+            return False
+        if self.whole:
+            return len(self.live.data) <= room
+        differs = abs(room - self.room)
+        return not differs or (differs <= _ROOM_DIFFERS and room >= _LEAST_ROOM)
+
+
 class LiveBytes:
     """Writes the changes of a table for peers that hold them equally long."""
 
@@ -82,8 +113,8 @@ class LiveBytes:
         self._selections: dict[int, Selection] = {}
         """By their columns, as bits."""
         self._made = 0
-        self._kept: Optional[tuple[tuple[int, int, int, int], Live]] = None
-        """What was asked for last, and the answer."""
+        self._kept: Optional[_Kept] = None
+        """What was written last."""
 
     def after(
         self,
@@ -104,12 +135,13 @@ class LiveBytes:
             self._kept = None
         if peer is not None and table.log.spares(peer, sent):
             return self._written(table, sent, room, now, peer)
-        asked = (sent, table.log.head, table.revision, now)
-        if self._kept is not None and self._kept[0] == asked and len(self._kept[1].data) <= room:
-            return self._kept[1]
+        asked = (sent, table.log.head, table.revision)
+        kept = self._kept
+        if kept is not None and kept.asked == asked and kept.will_do(room, now):
+            return kept.live
         live = self._written(table, sent, room, now, None)
         whole = live.sent == table.log.head
-        self._kept = (asked, live) if whole and not self._alone else None
+        self._kept = None if self._alone else _Kept(asked, now, room, live, whole)
         return live
 
     def _written(

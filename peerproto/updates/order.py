@@ -11,6 +11,8 @@ The table is read in the order in which its rows lie in memory, and the rows the
 kept: to look each up again by its key would cost more than to write its update. Where rows
 have no keys, keys are kept, too; of the last buckets keys alone, so that there are never more
 than 16 bytes for each entry.
+
+Behind all that come the keys of what was stored since, once a lesson gets there.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ import gc
 from bisect import bisect_right
 from itertools import islice, repeat
 from math import ceil
-from typing import Final, Optional
+from typing import Final
 
-from peerproto.tables.partitions import PARTS, Partitions, Sweep
+from peerproto.tables.partitions import PARTS, Partitions
 from peerproto.tables.row import KEY_AT
 from peerproto.updates.rows import Rows
 
@@ -45,20 +47,23 @@ _WITH_ROWS: Final = 27 / 32
 _PIECE: Final = 64
 """Rows of a bucket that are taught at once."""
 
-_ALL: Final = -1
-"""Instead of a number of pieces."""
-
 Entries = list[tuple[bytes, bytes]]
 """Keys and their rows. A key may be empty where the row has it."""
 
 
 class Order:
-    """Where the buckets of a table begin, and the rows in them."""
+    """Where the buckets of a table begin, and the rows in them, in pieces that are numbered.
 
-    def __init__(self, parts: Partitions, key_length: int) -> None:
-        """``key_length`` is that of keys in rows; 0 if rows have none."""
+    The table may change meanwhile: whatever is there from beginning to end is in a piece, and
+    every key that is there when there is no further piece is in one, unless very many were
+    stored, which it says. One that is removed and stored again may be in two.
+    """
+
+    def __init__(self, parts: Partitions, key_length: int, plain: bool = False) -> None:
+        """``key_length`` is that of keys in rows; 0 if rows have none. If it is ``plain``, keys
+        come as the table has them, and no rows are kept: those may all be replaced."""
         self.parts = parts
-        self.rows = Rows(parts.sweep())
+        self.rows = Rows(parts.sweep(), plain)
         parts.follow(self.rows)
         self._key_length = key_length
         self._keys = len(parts)
@@ -75,9 +80,12 @@ class Order:
         """How many buckets have rows."""
 
     def serves(self) -> bool:
-        """Whether it is of use for a lesson that begins now: most keys must still be these."""
+        """Whether it is of use for a lesson that begins now: most keys must still be these, and
+        few others may have come behind them."""
+        rows = self.rows
         used = len(self.parts)
-        return not self.rows.ended and 3 * used <= 4 * self._keys <= 5 * used
+        most = max(used, rows.sweep.taken)
+        return not rows.ended and 3 * most <= 4 * self._keys <= 5 * used
 
     def prepare(self) -> bool:
         """Do another slice, unless all is done: whether it is, now."""
@@ -91,6 +99,19 @@ class Order:
         # while some come and others go, and would then look into all of them at once.
         gc.collect(0)
         return rows.ready
+
+    def has(self, place: int) -> bool:
+        """Whether there is a piece of this number, once all is done.
+
+        If there is none, all has come that the table has now, but for what it says it left out.
+        """
+        rows = self.rows
+        return place < len(rows.pieces) or self._grow()
+
+    @property
+    def left_out(self) -> bool:
+        """Whether there is no further piece though there was more: too many came and went."""
+        return self.rows.sweep.left_out
 
     def entries(self, place: int) -> Entries:
         """A piece: the keys that are still there, with their rows of now."""
@@ -166,6 +187,16 @@ class Order:
                 return
         self._end(with_rows)
 
+    def _grow(self) -> bool:
+        """Make a piece of keys that were stored since: whether there are any."""
+        rows = self.rows
+        gathered: list[bytes] = []
+        while len(gathered) < _PIECE and (piece := next(rows.sweep, None)) is not None:
+            gathered += [key for key, _ in piece]
+        if gathered:
+            rows.pieces.append(tuple(gathered))
+        return bool(gathered)
+
     def _end(self, with_rows: int) -> None:
         rows = self.rows
         pieces = rows.pieces
@@ -177,114 +208,3 @@ class Order:
                 rows.keys_from = len(pieces)
         rows.buckets, self._latest = [], []
         rows.ready = True
-
-
-class OrderedSweep:
-    """Goes through an `Order`, then through what was stored since it was made.
-
-    As with `Sweep`, the table may change meanwhile: whatever is there from beginning to end
-    comes, and every key that is there at the end has come, unless very many were stored, which
-    it says. One that is removed and stored again may come twice. If very many are replaced, it
-    goes through the whole table in no order.
-    """
-
-    def __init__(self, order: Order, extended: bool = False) -> None:
-        """``extended`` is whether all comes that is there when the order is behind it,
-        however much of it is new."""
-        self.order = order
-        self.ended = False
-        """Whether there was nothing left when it was last asked for a piece."""
-        self._extended = extended
-        self._place = 0
-        """How many pieces of the order have come."""
-        self._end = _ALL
-        """How many are to come at all, and nothing after them."""
-        self._passed = False
-        """Whether the order is behind it."""
-        self._later: Optional[Sweep] = None
-        """What comes after the order, if that is settled."""
-        self._anew = False
-        """Whether that is the whole table."""
-
-    def prepare(self) -> bool:
-        """Let another slice of the order be made: whether all is. Before that, nothing comes."""
-        return self._passed or self.order.prepare()
-
-    def __iter__(self) -> OrderedSweep:
-        return self
-
-    def __next__(self) -> Entries:
-        self.ended = False
-        if not self._passed:
-            rows = self.order.rows
-            if not (rows.ready or rows.ended):
-                raise StopIteration
-            if self._in_order():
-                self._place += 1
-                return self.order.entries(self._place - 1)
-            self._pass()
-        piece = None if self._later is None else next(self._later, None)
-        if piece is None:
-            self.ended = True
-            raise StopIteration
-        return piece
-
-    def _in_order(self) -> bool:
-        """Whether there is another piece of the order to come."""
-        rows = self.order.rows
-        end = len(rows.pieces) if self._end == _ALL else self._end
-        return self._place < end and not rows.ended
-
-    def _pass(self) -> None:
-        """The order is behind it, or of no use any more."""
-        rows = self.order.rows
-        self._passed = True
-        if rows.ended and not rows.sweep.cleared():
-            self._later = self.order.parts.sweep()
-            self._anew = True
-        elif self._later is None and self._end == _ALL:
-            self._later = rows.sweep.copy()
-            if self._extended:
-                self._later.prolong()
-
-    @property
-    def left_out(self) -> bool:
-        """Whether it has ended though there was more, since too many came and went."""
-        return self._later is not None and self._later.left_out
-
-    def extend(self) -> bool:
-        """Go on to the end as it is now at least: whether that can be done, as something is left.
-
-        Copies do so, too.
-        """
-        if self._passed:
-            return self._later is not None and self._later.extend()
-        self._extended = True
-        rows = self.order.rows
-        if rows.ended:
-            return not rows.sweep.cleared()
-        return not rows.ready or self._in_order()
-
-    def behind(self) -> OrderedSweep:
-        """Another one, of what this one has behind it, and of nothing that was stored since."""
-        behind = OrderedSweep(self.order)
-        if self._later is None or not self._passed:
-            behind._end = self._place
-        elif self._anew or self.order.rows.sweep.cleared():
-            behind._passed = True
-            behind._later = self._later.behind()
-        else:
-            behind._later = self.order.rows.sweep.copy()
-            behind._later.end_at(self._later)
-        return behind
-
-    def copy(self) -> OrderedSweep:
-        """Another one that goes on from here."""
-        copy = OrderedSweep(self.order, self._extended)
-        copy._place = self._place
-        copy._end = self._end
-        copy._passed = self._passed
-        copy._anew = self._anew
-        if self._later is not None:
-            copy._later = self._later.copy()
-        return copy

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import Final, Optional
-from weakref import WeakSet, WeakValueDictionary
 
 from peerproto.tables.store import TableStore
-from peerproto.updates.lesson import LessonRequest, TableLesson
+from peerproto.updates.lesson import LessonRequest, Lessons
 from peerproto.updates.live import LiveBytes
 from peerproto.wire.dictionary import SendingDictionary
 
@@ -22,18 +21,15 @@ class Outgoing:
         self.left_out: dict[bytes, int] = {}
         """Entries that were too long to be sent and of which that was not said yet: by key, how
         many bytes of payload an update would have had."""
-        self.lessons: WeakValueDictionary[tuple[bool, bytes], TableLesson] = WeakValueDictionary()
+        self._lessons = Lessons(store, self.left_out)
+        self.lessons = self._lessons.shared
         """Those under way that others can join (`peerproto.updates.lesson`)."""
-        self._all_lessons: WeakSet[TableLesson] = WeakSet()
-        """Others, too: those with texts."""
         self._live: dict[Optional[int], LiveBytes] = {}
 
     def request(self, timed: bool, update_id: bytes) -> LessonRequest:
         """A peer wants to learn the table: ``timed`` is whether updates tell their life, and
         ``update_id`` the 4 bytes that all of them carry."""
-        return LessonRequest(
-            self.store, self.lessons, self._all_lessons, timed, update_id, self.left_out
-        )
+        return LessonRequest(self._lessons, timed, update_id)
 
     def live(
         self,

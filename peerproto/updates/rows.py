@@ -19,15 +19,27 @@ class Rows(Follower):
 
     They are kept in tuples, since the garbage collector would look into a million of them
     again and again in lists. A row that is replaced meanwhile stays in memory, so there may
-    not be many: all rows are given up then, and lessons read the table in no order.
+    not be many: all rows are given up then, and lessons read the table in no order. Then they
+    are plain: there are keys alone.
     """
 
-    __slots__ = ("_most", "buckets", "ended", "keys_from", "others", "pieces", "ready", "sweep")
+    __slots__ = (
+        "_most",
+        "_plain",
+        "buckets",
+        "ended",
+        "keys_from",
+        "others",
+        "pieces",
+        "ready",
+        "sweep",
+    )
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, plain: bool = False) -> None:
         self.sweep = sweep
-        """It finds the rows, and would go on with those that were stored after them."""
-        self.ready = False
+        """It finds the rows, and goes on with those that were stored after them."""
+        self._plain = plain
+        self.ready = plain
         self.ended = False
         """Whether they are of no use any more."""
         self.buckets: list[list[tuple[bytes, ...]]] = [[]]
@@ -43,14 +55,19 @@ class Rows(Follower):
 
     def replaced(self, keys: Iterable[bytes]) -> None:
         """Remember which rows are not to be taught."""
-        if not self.ended:
+        if not self.ended and not self._plain:
             self.others.update(keys)
             if len(self.others) > self._most:
                 self._end()
 
     def cleared(self) -> None:
-        """Keep no row of those that are gone."""
-        self._end()
+        """Keep nothing of what is gone."""
+        self.sweep.let_go()
+        if self._plain:
+            self.sweep.parts.clearing.add_pieces(self.pieces)
+            self.pieces = [()] * len(self.pieces)
+        else:
+            self._end()
 
     def __del__(self) -> None:
         self._end()

@@ -24,6 +24,7 @@ from peerproto.tables.log import ChangeLog
 from peerproto.tables.partitions import Sweep
 from peerproto.tables.room import make_room
 from peerproto.tables.store import TableStore
+from peerproto.updates.lesson import LessonRequest
 from peerproto.updates.rows import Rows
 
 Fault = Callable[[], AbstractContextManager[Any]]
@@ -68,12 +69,15 @@ def finished_if_up_to_date_at_the_end() -> Iterator[None]:
 
     begin = Rows.__init__
 
-    def begin_rows(self: Rows, sweep: Sweep) -> None:
-        begin(self, Sweep(sweep.parts, sweep.parts.sizes(), 0))
+    def begin_rows(self: Rows, sweep: Sweep, plain: bool = False) -> None:
+        begin(self, Sweep(sweep.parts, sweep.parts.sizes(), 0), plain)
+
+    nothing_left_out = property(lambda self: False, lambda self, left_out: None)
 
     with (
         patch.object(resync.Resync, "can_finish", can_finish),
         patch.object(Rows, "__init__", begin_rows),
+        patch.object(LessonRequest, "left_out", nothing_left_out, create=True),
     ):
         yield
 

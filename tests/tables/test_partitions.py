@@ -20,13 +20,13 @@ class SweepTests(SynchronousTestCase):
     @given(
         st.integers(0, 90),
         st.lists(
-            st.tuples(st.integers(0, 5), st.sampled_from("psprrcy"), st.integers(0, 120)),
+            st.tuples(st.integers(0, 5), st.sampled_from("psprrc"), st.integers(0, 120)),
             max_size=60,
         ),
     )
     def test_changes_meanwhile(self, size: int, steps: list[tuple[int, str, int]]) -> None:
-        """Every key that is there at the end has come, also where a copy goes on; for each
-        that is removed one may come again."""
+        """Every key that is there at the end has come; for each that is removed one may come
+        again."""
         parts = Partitions(4)
         parts.put([key_of(number) for number in range(size)], [b"old"] * size)
         sweep = parts.sweep()
@@ -37,8 +37,6 @@ class SweepTests(SynchronousTestCase):
                 came += (key for key, _ in next(sweep, []))
             if change == "r":
                 removed += parts.pop(key_of(number)) is not None
-            elif change == "y":
-                sweep = sweep.copy()
             elif change == "c":
                 removed += sum(map(len, parts.take_all()))
             else:
@@ -83,8 +81,8 @@ class SweepTests(SynchronousTestCase):
             [pair for piece in sweep for pair in piece], [(k, b"new") for k in keys[:9]]
         )
 
-    def test_copy_after_removals(self) -> None:
-        """A copy knows what was removed of the keys that have come."""
+    def test_removals(self) -> None:
+        """Keys come that are still to come, though others were removed that had come."""
         parts = Partitions(4)
         keys = [key_of(number) for number in range(64)]
         parts.put(keys, [b"old"] * 64)
@@ -92,24 +90,27 @@ class SweepTests(SynchronousTestCase):
         next(sweep)
         for key in keys[:16]:
             parts.pop(key)
-        self.assertEqual([key for piece in sweep.copy() for key, _ in piece], keys[16:])
+        self.assertEqual([key for piece in sweep for key, _ in piece], keys[16:])
 
-    def test_what_is_behind(self) -> None:
-        """The sweep of what another has behind it ends there, whatever was stored since."""
+    def test_after_its_end(self) -> None:
+        """A sweep that has come to its end goes on with what is stored then, also after a clear;
+        what has come does not come again, unless it is stored again."""
         parts = Partitions(4)
         keys = [key_of(number) for number in range(64)]
         parts.put(keys, [b"old"] * 64)
         sweep = parts.sweep()
-        next(sweep)
-        behind = sweep.behind()
-        parts.put([key_of(99)], [b"new"])
-        self.assertEqual([key for piece in behind for key, _ in piece], keys[:16])
-        self.assertEqual([key for piece in sweep for key, _ in piece], [*keys[16:], key_of(99)])
-        behind = sweep.behind()
+        came = [key for piece in sweep for key, _ in piece]
+        self.assertEqual(came, keys)
+        self.assertEqual(sweep.taken, 64)
+        parts.put([key_of(99), keys[0]], [b"new"] * 2)
+        self.assertEqual([key for piece in sweep for key, _ in piece], [key_of(99)])
         parts.take_all()
-        parts.put(keys, [b"new"] * 64)
-        self.assertEqual(list(behind), [])
-        self.assertEqual(list(sweep.behind()), [])
+        sweep.let_go()
+        self.assertEqual(list(sweep), [])
+        parts.put(keys[:3], [b"new"] * 3)
+        self.assertEqual([key for piece in sweep for key, _ in piece], keys[:3])
+        self.assertEqual(sweep.taken, 68)
+        self.assertFalse(sweep.left_out)
 
     def test_grows_while_it_is_swept(self) -> None:
         """New entries without end do not make a sweep endless: as many come as there were at

@@ -48,7 +48,7 @@ class LiveUpdatesTests(SynchronousTestCase):
         first = live.after(table, 2, 8192, 7)
         self.assertEqual(live.after(table, 3, 8192, 7).count, 2)
         self.assertEqual(live.after(table, 2, 20, 7).sent, 4)
-        self.assertNotEqual(live.after(table, 2, 8192, 9).data, first.data)
+        self.assertNotEqual(live.after(table, 2, 8192, 13).data, first.data)
         table.store([(key(4), 10000, b"\x07\x00\x08\x00")], 7)
         self.assertIn(b"\x00\x08\x00", live.after(table, 2, 8192, 7).data)
         table.remove(key(4))
@@ -153,3 +153,20 @@ class LiveUpdatesTests(SynchronousTestCase):
                     outgoing.live(1, life).after(table, sent, room, now),
                     LiveBytes(1, life, {}).after(table, sent, room, now),
                 )
+
+    def test_some_are_shared(self) -> None:
+        """Of many changes, those that one peer is given are written once for all that have about
+        as much room, at about the same time."""
+        table = table_of(LINE.replace("size 9", "size 9k"))
+        names = [cell.name for cell in table.layout.printed]
+        for number in range(2000):
+            table.set(key(number), dict.fromkeys(names, 1), 0)
+        live = Outgoing(table).live(1, 0)
+        first = live.after(table, 0, 8192, 10)
+        self.assertLess(first.sent, table.log.head)
+        self.assertIs(live.after(table, 0, 8000, 14), first)
+        self.assertIsNot(live.after(table, 0, 8000, 16), first)
+        first = live.after(table, 0, 8192, 20)
+        self.assertIsNot(live.after(table, 0, 7000, 20), first)
+        second = live.after(table, first.sent, 8192, 20)
+        self.assertIs(live.after(table, first.sent, 8192, 21), second)
