@@ -8,6 +8,7 @@ rate has ended.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from itertools import islice
 from typing import Final, Optional
 
 import attrs
@@ -31,10 +32,13 @@ from peerproto.aggregation.returns import Returns
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.throughput import Throughput
 from peerproto.service.peer import Peer
-from peerproto.service.sums import Sums
+from peerproto.service.sums import Sums, Total
 
 AT_ONCE: Final = 100
 """Keys that are published in one step: a few ms."""
+
+_RETRY: Final = 1000
+"""Time in ms after which work that failed is begun again."""
 
 _TAKEN: Final = 2000
 """Changed keys that are taken from the feed in one step."""
@@ -45,7 +49,15 @@ class Aggregate(Observer):
 
     _log = Logger()
 
-    def __init__(self, service: StickTableService, rules: Rules, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        service: StickTableService,
+        rules: Rules,
+        clock: IReactorTime,
+        own: Optional[set[str]] = None,
+    ) -> None:
+        """``own`` are the outputs that aggregates have declared themselves."""
+        self._own = set() if own is None else own
         self._service = service
         self._clock = clock
         self.rules = rules
@@ -58,8 +70,19 @@ class Aggregate(Observer):
         self._returns = Returns()
         self._pending: dict[bytes, int] = {}
         """Keys that are to be published, and when (in ms) that was known."""
+        self._walks: dict[tuple[StickTable, Optional[str]], int] = {}
+        """Tables whose keys are all to be published, or those with a value in a column; and since
+        when (in ms)."""
         self._walk: Optional[Generator[None, None, None]] = None
-        """What has still to be looked at of all shares."""
+        """The first of them, under way."""
+        self._hears = False
+        """Whether the next change is waited for."""
+        self._told_at: Optional[int] = None
+        """When (in ms) changes were told that were not taken from the feed yet."""
+        self._failed_at: Optional[int] = None
+        """When (in ms) the work failed, until it goes on."""
+        self._refused = False
+        """Whether the output has no room for all sums."""
         self._sums: Optional[Sums] = None
         self._source: Optional[StickTable] = None
         self._output: Optional[StickTable] = None
@@ -69,12 +92,12 @@ class Aggregate(Observer):
         """When (in ms) the current connections of peers count no more."""
         self._alarm: Optional[IDelayedCall] = None
         self._working: Optional[Deferred[None]] = None
+        self._looked = False
+        """Whether the tables were looked at."""
         self._running = False
         self._lease: Optional[Lease] = None
         if rules.lease is not None:
             self._lease = Lease(service, rules.lease, rules.output, clock, self.vouch)
-        self._own_output = rules.output not in [table.name for table in service.tables]
-        """Whether the output is declared here, by what the source is."""
 
     # -- from beginning to end ---------------------------------------------
 
@@ -84,11 +107,12 @@ class Aggregate(Observer):
         :raises LocalProtocolError: the tables cannot be shared so.
         """
         rules, service = self.rules, self._service
+        if self._lease is not None:
+            self._lease.check()
         service.share(rules.source, per_peer=True)
         service.share(rules.output, learn=False)
         self._running = True
         service.add_observer(self)
-        self.authority.begin(service.now())
         self._look_at_tables()
         self._listen()
         self._set_alarm()
@@ -97,10 +121,9 @@ class Aggregate(Observer):
 
     def stop(self) -> None:
         """Publish nothing more. The tables stay as they are."""
-        self._running = False
-        if self._lease is not None:
-            self._lease.stop()
-        self._service.remove_observer(self)
+        if self._running:
+            self._running = False
+            self._service.remove_observer(self)
         self._feed.close()
         working, self._working = self._working, None
         if working is not None:
@@ -108,6 +131,8 @@ class Aggregate(Observer):
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        if self._lease is not None:
+            self._lease.stop()
 
     # -- the tables --------------------------------------------------------
 
@@ -127,8 +152,17 @@ class Aggregate(Observer):
     def _look_at_tables(self) -> None:
         """Find out how to get from the source to the output as they are now."""
         tables = {table.name: table for table in self._service.tables}
-        source = self._source = tables.get(self.rules.source)
+        source = tables.get(self.rules.source)
+        if source is not self._source or not self._looked:
+            # What peers had of another table of this name is not in this one.
+            self.authority.begin(self._service.now())
+        self._looked = True
+        self._source = source
         self._sums, self._output = None, None
+        self._refused = False
+        self._pacing.clear()
+        self._returns.clear()
+        self._pending.clear()
         if source is None:
             self.trouble = f"nobody has defined table {self.rules.source}"
             return
@@ -143,13 +177,30 @@ class Aggregate(Observer):
         self._look_at_all()
 
     def _output_for(self, source: StickTable, output: Optional[StickTable]) -> StickTable:
-        if output is None or (self._own_output and not _holds(output, source)):
+        name = self.rules.output
+        if output is None or (name in self._own and not self._holds(output, source)):
+            self._own.add(name)
             made = attrs.evolve(
-                source.declaration, name=self.rules.output, adopted_from=None, learnt=()
+                source.declaration,
+                name=name,
+                size=self._size(source),
+                adopted_from=None,
+                learnt=(),
             )
             self._service.declare_table(made)
             output = self._service.table(made.name)
         return output
+
+    def _size(self, source: StickTable) -> Optional[int]:
+        """The size of the output: each source may have keys of its own."""
+        size = source.declaration.size
+        return None if size is None else size * max(1, len(self.sources()))
+
+    def _holds(self, output: StickTable, source: StickTable) -> bool:
+        """Whether an output has all columns of its source, its life, and room."""
+        mine, theirs = output.declaration, source.declaration
+        fits = source.layout.within(output.layout) and mine.expire == theirs.expire
+        return fits and mine.size == self._size(source)
 
     # -- the peers ---------------------------------------------------------
 
@@ -164,9 +215,14 @@ class Aggregate(Observer):
         self._departed[peer.name] = self._service.now() + self.rules.grace
         self._moved()
 
+    def peer_added(self, peer: Peer) -> None:
+        """See `IObserver`."""
+        self._look_at_tables()  # the output may have to be larger
+
     def peer_removed(self, peer: Peer) -> None:
         """See `IObserver`."""
         self._departed.pop(peer.name, None)
+        self._look_at_tables()
         self._moved()
 
     def resync_moved(self, state: str, reason: str) -> None:
@@ -183,9 +239,19 @@ class Aggregate(Observer):
 
     def vouch(self) -> Optional[int]:
         """How many sources are in the sums; ``None`` if these are not to be relied on."""
-        if self.trouble is not None or self.authority.why_not() is not None:
+        if self.why_not() is not None or self.lag() > LONGEST_LAG:
             return None
-        return self.authority.count_in() if self.lag() <= LONGEST_LAG else None
+        return self.authority.vouch()
+
+    def why_not(self) -> Optional[str]:
+        """Why the sums have no authority, in words; ``None`` if they have."""
+        if self.trouble is not None:
+            return self.trouble
+        if self._failed_at is not None:
+            return "it failed, as the log says"
+        if self._refused:
+            return f"there is no room in table {self.rules.output} for all sums"
+        return self.authority.why_not()
 
     def _connected(self, peer: str) -> bool:
         """Whether the current connections of a peer count."""
@@ -202,43 +268,53 @@ class Aggregate(Observer):
     # -- what is to be published -------------------------------------------
 
     def _look_at_all(self) -> None:
-        """Publish all keys of all shares."""
-        self._pacing.clear()
-        self._returns.clear()
-        if self._source is not None:
-            self._look_at(self._source.contributions().values())
+        """Publish all keys of all shares, and look at all sums that there are."""
+        self._walk = None
+        self._walks.clear()
+        if self._source is not None and self._output is not None:
+            self._look_at([*self._source.contributions().values(), self._output])
 
-    def _look_at(self, shares: Iterable[StickTable], column: Optional[str] = None) -> None:
-        """Publish all keys of some shares; or those alone whose value of a column is not 0."""
-        self._walk = self._walked(self._walk, list(shares), column)
+    def _look_at(self, tables: Iterable[StickTable], column: Optional[str] = None) -> None:
+        """Publish all keys of some tables; or those alone whose value of a column is not 0."""
+        for table in tables:
+            self._walks.setdefault((table, column), self._service.now())
         self._go_on()
 
+    def _walk_on(self) -> None:
+        """Another step of the first walk."""
+        if self._walk is None and self._walks:
+            (table, column), since = next(iter(self._walks.items()))
+            self._walk = self._walked(table, column, since)
+        if self._walk is not None and next(self._walk, self) is self:
+            self._walk = None
+            del self._walks[next(iter(self._walks))]
+
     def _walked(
-        self,
-        first: Optional[Generator[None, None, None]],
-        shares: list[StickTable],
-        column: Optional[str],
+        self, table: StickTable, column: Optional[str], since: int
     ) -> Generator[None, None, None]:
-        """The same in steps, after those of another walk."""
-        if first is not None:
-            yield from first
-        for share in shares:
-            try:
-                for looked, (_, entry) in enumerate(share.walk(), 1):
-                    if entry is not None and (column is None or entry[column]):
-                        self._pending.setdefault(entry.raw_key, self._service.now())
-                    if looked % AT_ONCE == 0:
-                        yield
-            except LocalProtocolError:
-                self._log.debug("{share} is gone", share=share)
+        try:
+            for looked, (_, entry) in enumerate(table.walk(), 1):
+                if entry is not None and (column is None or entry[column]):
+                    self._pending.setdefault(entry.raw_key, since)
+                if looked % AT_ONCE == 0:
+                    yield
+        except LocalProtocolError:
+            self._log.debug("{table} is gone", table=table)
 
     def _listen(self) -> None:
         """Hear of the next change."""
-        if self._running:
-            waiter = self._feed.wait()
-            waiter.addCallbacks(lambda _: self._go_on(), self._not_told)
+        if self._running and not self._hears:
+            self._hears = True
+            self._feed.wait().addCallbacks(self._told, self._not_told)
+
+    def _told(self, _: None) -> None:
+        self._hears = False
+        if self._told_at is None:
+            self._told_at = self._service.now()
+        self._go_on()
 
     def _not_told(self, reason: Failure) -> None:
+        self._hears = False
         reason.trap(CancelledError)
 
     def _take_changes(self) -> None:
@@ -253,9 +329,11 @@ class Aggregate(Observer):
             self._look_at_all()
             return
         now = self._service.now()
+        self._told_at = now if len(self._feed) else None
         sources = set(self.sources())
         for batch in batches:
-            if batch.table.peer in sources:
+            # A share that is gone is nobody's any more.
+            if self._sums is not None and (batch.table.peer in sources or batch.cause.removes):
                 for key in self._pacing.changed(batch.raw_keys, now):
                     self._pending.setdefault(key, now)
 
@@ -267,7 +345,7 @@ class Aggregate(Observer):
 
     def _go_on(self) -> None:
         """Publish what there is to publish, in turns with others."""
-        if self._running and self._working is None:
+        if self._running and self._working is None and self._failed_at is None:
             working = self._working = self._service.in_turns(self._work())
             working.addCallbacks(self._worked, self._failed)
 
@@ -279,15 +357,18 @@ class Aggregate(Observer):
             for key in self._pacing.due(now):
                 self._pending.setdefault(key, now)
             if self._may_publish:
-                if not self._pending and self._walk is None:
-                    for key in self._returns.due(now):
-                        self._pending[key] = now
-                self._publish_some()
-            if self._walk is not None and next(self._walk, self) is self:
-                self._walk = None
-            if not (len(self._feed) or self._walk or (self._pending and self._may_publish)):
+                # What has not changed has a part of each step, however much has.
+                self._publish(self._returns.due(now, AT_ONCE // 4 if self._pending else AT_ONCE))
+                self._publish(self._taken(AT_ONCE))
+            self._walk_on()
+            if not (len(self._feed) or self._walks or self._has_more(now)):
                 return
             yield
+
+    def _has_more(self, now: int) -> bool:
+        """Whether something is to be published by ``now`` (ms), and may be."""
+        back = self._returns.next_due
+        return self._may_publish and bool(self._pending or (back is not None and back <= now))
 
     @property
     def _may_publish(self) -> bool:
@@ -301,37 +382,60 @@ class Aggregate(Observer):
     def _failed(self, reason: Failure) -> None:
         self._working = None
         if not reason.check(CancelledError):
-            self._log.failure("aggregate {name} failed", reason, name=self.rules.source)
-            self.trouble = f"it failed: {reason.getErrorMessage()}"
+            self._log.failure(
+                "aggregate {name} failed, and looks at everything again",
+                reason,
+                name=self.rules.source,
+            )
+            self._failed_at = self._service.now()
+            self._set_alarm()
 
-    def _publish_some(self) -> None:
-        """Publish a slice of what is pending."""
-        pending = self._pending
-        keys = []
-        for key in pending:
-            keys.append(key)
-            if len(keys) >= AT_ONCE:
-                break
+    def _taken(self, most: int) -> list[bytes]:
+        """Take keys that are to be published."""
+        keys = list(islice(self._pending, most))
         for key in keys:
-            del pending[key]
-        if keys:
-            self._publish(keys)
+            del self._pending[key]
+        return keys
 
     def _publish(self, keys: list[bytes]) -> None:
+        if not keys:
+            return
         output, sums = self._output, self._sums
         assert output is not None and sums is not None
         now = self._service.now()
         totals, nothing = sums.of(keys, self.sources(), self._connected)
         for total in totals:
             self._returns.put(total.raw_key, None if total.again is None else now + total.again)
-        published = output.replace_raw([(one.raw_key, one.record, one.life) for one in totals])
+        published = self._store(output, totals)
         self.published.add(published, now)
+        if published < len(totals) and not self._refused:
+            self._log.error(
+                "aggregate {name}: there is no room in table {output} for all sums",
+                name=self.rules.source,
+                output=output.name,
+            )
+        self._refused |= published < len(totals)
         for key in nothing:
             self._returns.put(key, None)
         left = [key for key in nothing if output.get_raw(key) is not None]
         if left:
             # What was summed was removed before its time.
             output.forget_raw(left)
+
+    def _store(self, output: StickTable, totals: list[Total]) -> int:
+        """Store sums: how many were stored."""
+        entries = [(one.raw_key, one.record, one.life) for one in totals]
+        try:
+            return output.replace_raw(entries)
+        except LocalProtocolError as problem:
+            if len(entries) == 1:
+                self._log.error(
+                    "aggregate {name}: a sum is left out: {problem}",
+                    name=self.rules.source,
+                    problem=problem,
+                )
+                return 0
+        return sum(self._store(output, [one]) for one in totals)
 
     # -- time --------------------------------------------------------------
 
@@ -342,8 +446,12 @@ class Aggregate(Observer):
             self._alarm = None
         if not self._running:
             return
-        due = [self._pacing.next_due, self._returns.next_due, self.authority.next_due]
-        times = [one for one in (*due, *self._departed.values()) if one is not None]
+        due = [self.authority.next_due, *self._departed.values()]
+        if self._may_publish:
+            due += [self._pacing.next_due, self._returns.next_due]
+        if self._failed_at is not None:
+            due = [self._failed_at + _RETRY]
+        times = [one for one in due if one is not None]
         if times:
             delay = max(0, min(times) - self._service.now()) / 1000
             self._alarm = self._clock.callLater(delay, self._wake)
@@ -351,6 +459,9 @@ class Aggregate(Observer):
     def _wake(self) -> None:
         self._alarm = None
         now = self._service.now()
+        if self._failed_at is not None and now >= self._failed_at + _RETRY:
+            self._failed_at = None
+            self._look_at_all()
         for peer, until in list(self._departed.items()):
             if until <= now:
                 del self._departed[peer]
@@ -360,10 +471,12 @@ class Aggregate(Observer):
     # -- for who looks at it -----------------------------------------------
 
     def lag(self) -> int:
-        """How long ago the change was made, in ms, that has waited longest to be published."""
-        for since in self._pending.values():
-            return self._service.now() - since
-        return 0
+        """How long ago the change was made, in ms, that has waited longest to be published, but for
+        the interval of its key."""
+        now = self._service.now()
+        waits = [next(iter(some.values()), now) for some in (self._pending, self._walks)]
+        others = [one for one in (self._returns.next_due, self._told_at) if one is not None]
+        return now - min(now, *waits, *others)
 
     def keys(self) -> int:
         """How many sums there are."""
@@ -373,9 +486,3 @@ class Aggregate(Observer):
     def waiting(self) -> int:
         """How many keys are to be published."""
         return len(self._pending) + len(self._feed)
-
-
-def _holds(output: StickTable, source: StickTable) -> bool:
-    """Whether an output has all columns and the life of its source."""
-    mine, theirs = output.declaration, source.declaration
-    return source.layout.within(output.layout) and mine.expire == theirs.expire

@@ -6,9 +6,13 @@ from typing import Final, Optional
 
 from peerproto import StickTableService
 from peerproto.aggregation.rules import Rules
+from peerproto.service.peer import Peer
 
 _LOOK: Final = 100
 """Time in ms after which it is looked at again who has taught."""
+
+LONGEST_SILENCE: Final = 4500
+"""Time in ms in which a source says something: HAProxy beats every 3 s."""
 
 
 class Authority:
@@ -27,34 +31,25 @@ class Authority:
         self._wait_until = 0
         self._missing: dict[str, int] = {}
         """Expected peers that are not in, and since when (in ms)."""
-        self._heard: set[str] = set()
-        """Expected peers that have taught. A new process of one may have yet to get back what it
-        had: until then its share counts as it was."""
 
     def begin(self, now: int) -> None:
-        """The node starts, at ``now`` (ms)."""
+        """The node starts, or the source is another table, at ``now`` (ms)."""
         self.has_begun = False
         self._wait_until = now + self._rules.expect_timeout
         self._missing = {}
-        self._heard = set()
-        self.look(now)
 
     def look(self, now: int) -> None:
         """See who is in, as of ``now`` (ms)."""
-        missing = [name for name in self._rules.expect if not self._is_in(name)]
+        missing = [name for name in self._rules.expect if not self.is_in(name)]
         self._missing = {name: self._missing.get(name, now) for name in missing}
         if not self.has_begun:
-            learnt = self._service.resync.up_to_date and not missing
+            learnt = self._service.up_to_date and not missing
             self.has_begun = learnt or now >= self._wait_until
 
-    def _is_in(self, name: str) -> bool:
+    def is_in(self, name: str) -> bool:
+        """Whether a peer is connected, and what it has is in the sum."""
         peer = self._service.peers.get(name)
-        if peer is None:
-            self._heard.discard(name)
-            return False
-        if peer.has_taught:
-            self._heard.add(name)
-        return peer.connected and name in self._heard
+        return peer is not None and peer.connected and peer.has_taught(self._rules.source)
 
     @property
     def next_due(self) -> Optional[int]:
@@ -63,9 +58,13 @@ class Authority:
         times = [since + self._rules.grace for since in self._missing.values()]
         if not self.has_begun:
             times = [self._wait_until, now + _LOOK]
-        elif any(name not in self._heard for name in self._missing):
+        elif any(self._is_connected(name) for name in self._missing):
             times.append(now + _LOOK)
         return min((time for time in times if time > now), default=None)
+
+    def _is_connected(self, name: str) -> bool:
+        peer = self._service.peers.get(name)
+        return peer is not None and peer.connected
 
     def why_not(self) -> Optional[str]:
         """Why the sum has no authority, in words; ``None`` if it has."""
@@ -76,11 +75,22 @@ class Authority:
         late = [name for name, since in self._missing.items() if now - since < grace]
         return f"{', '.join(late)} missing" if late else None
 
-    def count_in(self) -> int:
-        """How many sources are connected."""
+    def sources_in(self) -> list[Peer]:
+        """The sources that are in."""
         peers = self._service.peers
-        return sum(peers[name].connected for name in self._rules.of(peers))
+        return [peers[name] for name in self._rules.of(peers) if self.is_in(name)]
 
-    def since(self, name: str) -> Optional[int]:
-        """Since when (in ms) an expected peer is not in; ``None`` if it is."""
-        return self._missing.get(name)
+    def vouch(self) -> Optional[int]:
+        """How many sources are in the sums; ``None`` if these may be behind.
+
+        They may be if a source was not heard for long, or has yet to get back what it had.
+        """
+        sources = self.sources_in()
+        if self.why_not() is not None or any(map(_may_be_ahead, sources)):
+            return None
+        return len(sources)
+
+
+def _may_be_ahead(source: Peer) -> bool:
+    silent = source.silent_for
+    return source.shares_wait or silent is None or silent > LONGEST_SILENCE

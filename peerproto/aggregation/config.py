@@ -72,7 +72,7 @@ def _read(section: Section) -> Rules:
     try:
         return Rules(source, **named)
     except LocalProtocolError as problem:
-        raise section.lines["to"].wrong(problem.expected) from problem
+        raise section.lines[problem.what].wrong(problem.expected) from problem
 
 
 def _check_peers(rules: Rules, section: Section, peers: Collection[str]) -> None:

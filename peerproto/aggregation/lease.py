@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, Optional
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from peerproto import Declaration, LocalProtocolError, StickTable, StickTableService
 
@@ -52,6 +53,8 @@ def check_lease(declaration: Declaration) -> None:
 class Lease:
     """Renews one lease, as long as somebody vouches for the sums."""
 
+    _log = Logger()
+
     def __init__(
         self,
         service: StickTableService,
@@ -73,39 +76,48 @@ class Lease:
         self._vouched: Optional[int] = None
         self._next: Optional[IDelayedCall] = None
 
-    def start(self) -> None:
-        """Begin to renew it.
+    def check(self) -> None:
+        """See whether it can be kept.
 
         :raises LocalProtocolError: see `check_lease`.
         """
-        service = self._service
-        service.share(self._name, learn=False, after=self._output)
-        if self._name not in [table.name for table in service.tables]:
-            service.add_table(Declaration.parse(self._name, LINE))
-        check_lease(self._table.declaration)
+        table = self._table
+        if table is not None:
+            check_lease(table.declaration)
+
+    def start(self) -> None:
+        """Begin to renew it.
+
+        :raises LocalProtocolError: the tables are to be sent in a circle.
+        """
+        self._service.share(self._name, learn=False, after=self._output)
         self._renew()
 
     def look(self) -> None:
         """Something has happened: say so at once, if it changes whether the sums are vouched
         for, or of whom they are."""
         if self._next is not None and self._vouch() != self._vouched:
-            self._next.cancel()
             self._renew()
 
     def stop(self) -> None:
         """Vouch for nothing any more."""
         if self._next is not None:
-            self._next.cancel()
+            if self._next.active():
+                self._next.cancel()
             self._next = None
-            self._write(None)
+            if self._table is not None:
+                self._write(None)
 
     @property
-    def _table(self) -> StickTable:
-        return self._service.table(self._name)
+    def _table(self) -> Optional[StickTable]:
+        tables = {table.name: table for table in self._service.tables}
+        return tables.get(self._name)
 
     def _renew(self) -> None:
-        self._write(self._vouch())
+        if self._next is not None and self._next.active():
+            self._next.cancel()
         self._next = self._clock.callLater(RENEWED / 1000, self._renew)
+        self._write(self._vouch())
 
     def _write(self, sources: Optional[int]) -> None:
         was, self._vouched = self._vouched, sources
@@ -114,4 +126,10 @@ class Lease:
         time = self._service.time
         deadline = time.now() + time.step() + (0 if sources is None else LENGTH)
         values = (FORMAT, deadline & 0xFFFFFFFF, 0, sources or 0)
-        self._table.set(KEY, {f"gpt[{place}]": value for place, value in enumerate(values)})
+        table = self._table
+        if table is None:
+            table = self._service.add_table(Declaration.parse(self._name, LINE))
+        try:
+            table.set(KEY, {f"gpt[{place}]": value for place, value in enumerate(values)})
+        except LocalProtocolError as problem:
+            self._log.error("the lease in table {name}: {why}", name=self._name, why=problem)

@@ -14,11 +14,6 @@ NAME = "aggregation"
 """The name of the part."""
 
 
-def why_not(aggregate: Aggregate) -> str | None:
-    """Why the sums of an aggregate are not to be relied on; ``None`` if they are."""
-    return aggregate.trouble or aggregate.authority.why_not()
-
-
 class AggregationPart(Part):
     """See the module."""
 
@@ -33,13 +28,13 @@ class AggregationPart(Part):
         for name, one in self._aggregates.items():
             status[f"{name}.to"] = one.rules.output
             status[f"{name}.keys"] = one.keys()
-            status[f"{name}.authority"] = why_not(one) is None
+            status[f"{name}.authority"] = one.why_not() is None
         return status
 
     def not_ready(self) -> str | None:
         """See `IPart`."""
         reasons = [
-            f"{name}: {why}" for name, one in self._aggregates.items() if (why := why_not(one))
+            f"{name}: {why}" for name, one in self._aggregates.items() if (why := one.why_not())
         ]
         return "; ".join(reasons) or None
 
@@ -47,7 +42,7 @@ class AggregationPart(Part):
         """See `IPart`."""
         for name, one in self._aggregates.items():
             labels = {"table": name, "to": one.rules.output}
-            authority = float(why_not(one) is None)
+            authority = float(one.why_not() is None)
             yield Metric(
                 "peerproto_aggregate_authority", "Whether the sum has authority", authority, labels
             )

@@ -40,15 +40,20 @@ class Returns:
             heapq.heappush(self._order, number)
         slot.append(key)
 
-    def due(self, now: int) -> list[bytes]:
-        """Take the keys whose time has come by ``now`` (ms)."""
+    def due(self, now: int, most: int) -> list[bytes]:
+        """Take keys whose time has come by ``now`` (ms), so many at most."""
         keys: list[bytes] = []
-        while self._order and self._order[0] * WIDTH <= now:
-            number = heapq.heappop(self._order)
-            for key in self._slots.pop(number):
+        while len(keys) < most and self._order and self._order[0] * WIDTH <= now:
+            number = self._order[0]
+            slot = self._slots[number]
+            while slot and len(keys) < most:
+                key = slot.pop()
                 if self._slot_of.get(key) == number:
                     del self._slot_of[key]
                     keys.append(key)
+            if not slot:
+                heapq.heappop(self._order)
+                del self._slots[number]
         return keys
 
     def clear(self) -> None:

@@ -10,6 +10,9 @@ import attrs
 
 from peerproto import LocalProtocolError
 
+LONGEST_INTERVAL: Final = 100
+"""Time in ms that a change may wait for its interval where the sums are vouched for."""
+
 _WILD: Final = frozenset("*?[")
 
 
@@ -44,10 +47,15 @@ class Rules:
     """The table with the lease; ``None`` for no lease."""
 
     def __attrs_post_init__(self) -> None:
-        """:raises LocalProtocolError: the output is the source."""
+        """
+        :raises LocalProtocolError: the output is the source, or changes would wait for longer
+            than a lease may say.
+        """
         if self.source == self.output:
+            raise LocalProtocolError("to", self.output, "another table than its source")
+        if self.lease is not None and self.interval > LONGEST_INTERVAL:
             raise LocalProtocolError(
-                f"aggregate {self.source}", f"to = {self.output}", "another table than its source"
+                "interval", f"{self.interval} ms", f"{LONGEST_INTERVAL} ms at most with a lease"
             )
 
     @property
@@ -65,11 +73,13 @@ def check_no_circle(every: Iterable[Rules]) -> None:
 
     :raises LocalProtocolError: it is not so; ``what`` names the source of the aggregate.
     """
+    every = list(every)
     output_of: dict[str, str] = {}
     taken: set[str] = set()
+    sources = {rules.source for rules in every}
     for rules in every:
         for table in rules.made:
-            if table in taken:
+            if table in taken or (table == rules.lease and table in sources):
                 raise LocalProtocolError(rules.source, table, "a table of its own")
             taken.add(table)
         output_of[rules.source] = rules.output

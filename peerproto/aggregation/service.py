@@ -39,51 +39,77 @@ class Aggregation(Service):
         check_no_circle(self._rules.values())
         self.aggregates: dict[str, Aggregate] = {}
         """By the name of the table that is summed."""
+        self._own: set[str] = set()
+        """The outputs that aggregates have declared themselves."""
 
     def startService(self) -> None:
         """Share the tables as sums need them, and begin to publish."""
         super().startService()
         self._tables.add_part(NAME, AggregationPart(self._tables, self.aggregates))
-        for rules in self._rules.values():
-            self._begin(rules)
+        try:
+            self._begin_all()
+        except LocalProtocolError as problem:
+            self._log.error("an aggregate has not begun: {problem}", problem=problem)
 
     def stopService(self) -> None:
         """Publish nothing more."""
         super().stopService()
-        for aggregate in self.aggregates.values():
-            aggregate.stop()
-        self.aggregates.clear()
+        for source in list(self.aggregates):
+            self._end(source)
         self._tables.remove_part(NAME)
 
-    def take(self, rules: Iterable[Rules]) -> None:
-        """Have these aggregates from now on: those that stay as they are go on. No session is
-        touched.
+    def leave(self, rules: Iterable[Rules]) -> None:
+        """End the aggregates that are not, or not so, among these: their tables are as all others
+        are, but for those that are summed or made all the same.
 
         :raises LocalProtocolError: see `check_no_circle`. Nothing is changed then.
         """
         after = {one.source: one for one in rules}
         check_no_circle(after.values())
-        before, self._rules = self._rules, after
-        if not self.running:
-            return
-        for source, old in before.items():
+        stay = {table for one in after.values() for table in (one.source, *one.made)}
+        for source, aggregate in list(self.aggregates.items()):
+            old = aggregate.rules
             if after.get(source) != old:
-                aggregate = self.aggregates.pop(source, None)
-                if aggregate is not None:
+                self._end(source)
+                self._share_evenly({old.source, *old.made} - stay)
+
+    def take(self, rules: Iterable[Rules]) -> None:
+        """Have these aggregates from now on: those that stay as they are go on. No session is
+        touched.
+
+        :raises LocalProtocolError: see `check_no_circle`, when nothing is changed; or one of the
+            aggregates could not begin, while the others have.
+        """
+        rules = list(rules)
+        self.leave(rules)
+        self._rules = {one.source: one for one in rules}
+        if self.running:
+            self._begin_all()
+
+    def _begin_all(self) -> None:
+        problems = []
+        for source, rules in self._rules.items():
+            if source not in self.aggregates:
+                aggregate = Aggregate(self._tables, rules, self._clock, self._own)
+                try:
+                    aggregate.start()
+                except LocalProtocolError as problem:
                     aggregate.stop()
-                if source not in after:
-                    self._share_evenly(old)
-        for source, new in after.items():
-            if before.get(source) != new:
-                self._begin(new)
+                    problems.append(problem)
+                else:
+                    self.aggregates[source] = aggregate
+        if problems:
+            raise problems[0]
 
-    def _begin(self, rules: Rules) -> None:
-        aggregate = self.aggregates[rules.source] = Aggregate(self._tables, rules, self._clock)
-        aggregate.start()
+    def _end(self, source: str) -> None:
+        try:
+            self.aggregates.pop(source).stop()
+        except Exception:
+            self._log.failure("aggregate {name} has not ended well", name=source)
 
-    def _share_evenly(self, rules: Rules) -> None:
-        """An aggregate is none any more: its tables are as all others are."""
-        for name in (rules.source, *rules.made):
+    def _share_evenly(self, names: Iterable[str]) -> None:
+        """Tables of an aggregate are as all others are."""
+        for name in names:
             try:
                 self._tables.share(name)
             except LocalProtocolError as problem:

@@ -11,7 +11,7 @@ from peerproto.service.text import format_entry, parse_key
 def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
     """An aggregate, and its sources with a line for each."""
     rules, now = aggregate.rules, service.now()
-    why = aggregate.trouble or aggregate.authority.why_not()
+    why = aggregate.why_not()
     yield (
         f"# aggregate: {rules.source}, to: {rules.output}, authority: "
         f"{'yes' if why is None else f'no ({why})'}, keys: {aggregate.keys()},"
@@ -28,8 +28,10 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
             state = "no peer of this node"
         elif not peer.connected:
             state = "not connected"
-        elif not peer.has_taught:
+        elif not peer.has_taught(rules.source):
             state = "has not taught yet"
+        elif peer.shares_wait:
+            state = "may have yet to get back what it had"
         else:
             ago = peer.status().handshake_ago or 0
             state = f"in for {ago // 1000} s"

@@ -237,8 +237,10 @@ class Daemon(MultiService):
             self.stick_tables.use_credentials(config.credentials)
         before, self._config = self._config, config
         self._take_peers(config)
-        self._take_tables(config)
+        # What is no aggregate any more leaves its tables first, then others may have them.
+        self._take_part("[aggregate]", partial(self.aggregation.leave, config.aggregates))
         self._take_part("[relay]", partial(config.relay.begin, self.stick_tables, before.relay))
+        self._take_tables(config)
         self._take_part("[aggregate]", partial(self.aggregation.take, config.aggregates))
         self._log.info("{path} was read again", path=self._path)
 

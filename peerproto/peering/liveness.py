@@ -49,6 +49,10 @@ class Liveness:
         self.noted_at = self._received_at = now
         self._alive = self._has_spoken = True
 
+    def silent_for(self, now: int) -> int:
+        """How long nothing came from the peer, in ms."""
+        return now - self._received_at
+
     def heartbeat(self) -> None:
         """The peer has sent a heartbeat."""
         self._heartbeats, self._peer.heartless = True, False

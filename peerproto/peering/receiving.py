@@ -259,8 +259,12 @@ class Receiver:
             reception.forget()  # the table may have been removed here since it was defined
             return
         if self.waiting is not None and sharing.per_peer:
-            keys, rows, _ = reception.take(now)
-            self.waiting.put(shared, keys, rows)
+            standing = table.tombstones.standing(reception.keys, now)
+            keys, rows, shortest = reception.take(now, standing)
+            if keys:
+                changes = self.waiting.put(shared, keys, rows, shortest, now)
+                if changes:
+                    self._events.append(Learnt(changes))
             return
         relay = sharing.relay
         before = None if relay is None else rows_of(table, reception.keys)

@@ -128,9 +128,9 @@ class Resync:
         """Whether a lesson of a peer broke off, and nobody has taught what it has since."""
         return peer in self._debtors
 
-    def heard(self, peer: PeerMemory) -> bool:
-        """Whether a lesson of a peer came to its end since there was more to learn."""
-        return peer in self._heard_now
+    def heard(self, peer: PeerMemory, table: TableStore) -> bool:
+        """Whether a table was in a lesson of a peer that came to its end."""
+        return table in self._heard.get(peer, ())
 
     def start(self, now: int, expect_old: bool = False) -> None:
         """Begin: with ``expect_old`` an old process of our name is about to call."""

@@ -120,6 +120,7 @@ class Session:
             self._sender,
             self._directory,
             lambda: [one for one in self.tables if one.sharing.teach or peer.local],
+            lambda shared: shared.after is None or shared.sharing.learn or peer.local,
             lambda: standing.can_finish(self),
         )
         self._now = now
@@ -175,6 +176,10 @@ class Session:
     def shares_wait(self) -> bool:
         """Whether the peer may not have got back what it had: see `peerproto.peering.waiting`."""
         return self._receiver.waiting is not None
+
+    def silent_for(self, now: int) -> int:
+        """How long nothing was received from the peer, in ms."""
+        return self._liveness.silent_for(now)
 
     def _take_shares(self, is_up_to_date: bool) -> None:
         """The peer has what it had."""
@@ -392,6 +397,9 @@ class Session:
     def _control(self, message: Control) -> None:
         if message is Control.RESYNC_REQUEST:
             self._read += COSTLY - 1
+            if not self.shares_wait and not self.peer.local and not self.taught:
+                # The same id, and another process: it would not ask if it had what it had.
+                self._receiver.waiting = WaitingShares(self.peer, None, self._now)
             self.teach()
             self.peer.log.info(self._now, "peer {peer} asked for a lesson", peer=self.peer.name)
         elif message is Control.RESYNC_CONFIRM:

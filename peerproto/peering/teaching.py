@@ -26,13 +26,16 @@ class Teaching:
         sender: Sender,
         directory: PeerTables,
         tables: Callable[[], list[SharedTable]],
+        is_in_lessons: Callable[[SharedTable], bool],
         can_finish: Callable[[], bool],
     ) -> None:
         """``tables`` tells what there is to teach, ``can_finish`` whether a lesson may end with
-        *finished* as things stand."""
+        *finished* as things stand. A table of which ``is_in_lessons`` says no comes behind
+        another one: all changes of it go out once the lesson is confirmed."""
         self._sender = sender
         self._directory = directory
         self._tables = tables
+        self._is_in_lessons = is_in_lessons
         self._can_finish = can_finish
         self._could_finish = False
         """Whether a lesson might have ended so when this one began."""
@@ -85,7 +88,10 @@ class Teaching:
         # Tables may come meanwhile: the peer takes what it is told of them for the lesson's.
         while more := [shared for shared in self._tables() if shared.table not in taught]:
             taught.update(shared.table for shared in more)
-            self.origins += [(shared, shared.table.log.head) for shared in more]
+            later = [one for one in more if not self._is_in_lessons(one)]
+            more = [one for one in more if one not in later]
+            self.origins += [(one, one.table.log.head) for one in more]
+            self.origins += [(one, 0) for one in later]
             yield from self._sender.lesson(
                 [(one.local_id, one.outgoing) for one in more], self._directory.shares
             )

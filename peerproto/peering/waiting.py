@@ -9,7 +9,8 @@ the peer
 - has confirmed our lesson: what it counted for an entry that we have taught, and sent before our
   lesson overwrote it, is less than that, and is left out.
 
-Until then the shares stay as they are, and are what the peer is taught.
+Until then the shares stay as they are, and are what the peer is taught. What a share has nothing
+of need not wait.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from peerproto.wire.datatypes import DATA_TYPES, Kind
 LONGEST_WAIT: Final = 30_000
 """Time in ms after which what a peer says is taken, though nobody knows whether it has got back
 what it had: a HAProxy counts itself up to date after 10 s."""
+
+_FIRST: Final = 1
+"""The id of a process in a container: the next container has the same."""
 
 _GROWING: Final = frozenset(
     one.bit
@@ -52,13 +56,34 @@ class WaitingShares:
     def of(cls, peer: PeerMemory, process: Optional[int], now: int) -> Optional[WaitingShares]:
         """Those of a session that begins; ``None`` if its process is known to have what it had,
         or is our own old or new one."""
-        if peer.local or (process is not None and process == peer.process):
+        if peer.local or (process not in (None, _FIRST) and process == peer.process):
             return None
         peer.process = None
         return cls(peer, process, now)
 
-    def put(self, shared: SharedTable, keys: list[bytes], rows: list[bytes]) -> None:
-        """Have rows wait; the latest of each key is kept."""
+    def put(
+        self, shared: SharedTable, keys: list[bytes], rows: list[bytes], shortest: int, now: int
+    ) -> list[Changes]:
+        """Have rows wait; the latest of each key is kept. Those of which the share has nothing are
+        stored at ``now`` (ms): what happened in the table.
+
+        ``shortest`` is that of their lives, in ms.
+        """
+        table = shared.table
+        new = [place for place, key in enumerate(keys) if table.unconverted(key) is None]
+        if new:
+            some = set(new)
+            new_keys, new_rows = [keys[place] for place in new], [rows[place] for place in new]
+            keys = [key for place, key in enumerate(keys) if place not in some]
+            rows = [row for place, row in enumerate(rows) if place not in some]
+            self._wait(shared, keys, rows)
+            return table.put(new_keys, new_rows, shortest, now, origin=self._peer.name)
+        self._wait(shared, keys, rows)
+        return []
+
+    def _wait(self, shared: SharedTable, keys: list[bytes], rows: list[bytes]) -> None:
+        if not keys:
+            return
         declaration = shared.table.declaration
         known, waiting = self._rows.get(shared, (declaration, {}))
         if known is not declaration:

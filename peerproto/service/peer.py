@@ -48,13 +48,24 @@ class Peer:
         """The session with it, if there is one."""
         return self._mesh.node.sessions.get(self._memory)
 
+    def has_taught(self, table: str) -> bool:
+        """Whether a lesson of it with the table of this name came to its end: what it had is here,
+        and what it has changed on sessions since, but for what waits (`shares_wait`)."""
+        store = self._mesh.node.tables_of(self._memory).get(table)
+        return store is not None and self._mesh.node.resync.heard(self._memory, store)
+
     @property
-    def has_taught(self) -> bool:
-        """Whether a lesson of it came to its end since this node began to learn: what it had is
-        here, and what it has changed on sessions since."""
+    def shares_wait(self) -> bool:
+        """Whether it may have yet to get back what it had, so that what it says of its shares of
+        tables waits."""
         session = self.session
-        waits = session is not None and session.shares_wait
-        return self._mesh.node.resync.heard(self._memory) and not waits
+        return session is not None and session.shares_wait
+
+    @property
+    def silent_for(self) -> Optional[int]:
+        """How long nothing was received from it, in ms; ``None`` without a session."""
+        session = self.session
+        return None if session is None else session.silent_for(self._mesh.now())
 
     def status(self) -> PeerStatus:
         """All that is known of it, as it is now."""

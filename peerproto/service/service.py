@@ -122,7 +122,7 @@ class StickTableService(TableHolder):
         super().__init__(node, mesh, reactor, observers, self._resynced, wall_clock)
         self.mesh.credentials = credentials
         self._port = Port(self.mesh, reactor, bind)
-        self._watch = Watch(self._clock, lambda: self._up_to_date)
+        self._watch = Watch(self._clock, lambda: self.up_to_date)
         self._upkeep = Upkeep(self.node, self._clock, self.changed)
         self._resync_told = ("", "")
         """What observers were told of the resync last."""
@@ -204,7 +204,7 @@ class StickTableService(TableHolder):
         That is after a lesson from a peer that does, or when there was nobody
         to learn from for 5 s. Fails with ``CancelledError`` when the service stops.
         """
-        if self._up_to_date:
+        if self.up_to_date:
             return succeed(self.resync.reason)
         return self._up_to_date_waiters.wait()
 
@@ -257,8 +257,8 @@ class StickTableService(TableHolder):
         return self._watch.in_step(self._peers[name])
 
     @property
-    def _up_to_date(self) -> bool:
-        """Whether peers are asked for nothing, and are not about to be in another turn."""
+    def up_to_date(self) -> bool:
+        """Whether it counts itself up to date: it learns from nobody, and is not about to ask."""
         return self._begun and self.resync.up_to_date and not self._renewal.ahead
 
     def _peer_moved(self, session: Session, why: Optional[str]) -> None:
@@ -278,7 +278,7 @@ class StickTableService(TableHolder):
         if resync != self._resync_told:
             self._resync_told = resync
             self.dispatcher.tell("resync_moved", *resync)
-        if self._up_to_date:
+        if self.up_to_date:
             self._up_to_date_waiters.tell(self.resync.reason)
 
     def status(self) -> NodeStatus:
@@ -288,7 +288,7 @@ class StickTableService(TableHolder):
             localpeer=self.localpeer,
             running=bool(self.running),
             uptime=self.now() - self.started if self.running else 0,
-            up_to_date=self._up_to_date,
+            up_to_date=self.up_to_date,
             resync=resync.state.name.lower(),
             resync_in_words=resync.state.value,
             reason=resync.reason,
@@ -315,7 +315,7 @@ class StickTableService(TableHolder):
             reasons.append(f"its tables could not be filled: {self._not_loaded}")
         if self._port.failure is not None:
             reasons.append(f"nobody can connect: {self._port.failure.getErrorMessage()}")
-        if not self._up_to_date:
+        if not self.up_to_date:
             reasons.append(f"{self.resync.state.value}: {self.resync.reason}")
         return [*reasons, *self.parts.not_ready()]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto import StickTableService
+from peerproto.aggregation.lease import KEY
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.service import Aggregation
 from peerproto.runtime.protocol import runtime_commands
@@ -21,11 +23,13 @@ class AggregateTestCase(SynchronousTestCase):
     """A hub ``h`` that adds up what ``a`` and ``b`` count."""
 
     rules = RULES
+    more: Mapping[str, str] = {}
+    """Further tables of the hub."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
         self.addCleanup(self.network.stop)
-        self.hub = self.network.peer("h", {"t": LINE})
+        self.hub = self.network.peer("h", {"t": LINE, **self.more})
         self.aggregation = Aggregation(self.hub, [self.rules], self.network.clock)
         self.aggregation.startService()
         self.addCleanup(self.stop_aggregation)
@@ -58,3 +62,11 @@ class AggregateTestCase(SynchronousTestCase):
         """What the runtime socket of the hub answers."""
         commands = runtime_commands(self.hub)
         return "".join(commands.answer(split_commands(command)[0]))
+
+    def vouched(self) -> bool:
+        """Whether the lease of the hub holds."""
+        entry = self.hub.table("t.lease").get(KEY)
+        if entry is None:
+            return False
+        now = round(self.network.wall_clock() * 1000)
+        return 0 < (entry.number("gpt[1]") - now) % 2**32 <= 1000

@@ -96,6 +96,13 @@ class AggregateConfigTests(SynchronousTestCase):
             (begin + "lease = few\n", 2, "store gpt(3)", "gpt(4)"),
             (begin + "lease = long\n", 2, "expire 3000 ms", "2s at most"),
             (begin + "lease = sum\n", 2, "lease = sum", "a table of its own"),
+            (begin + "lease = x\ninterval = 1s\n", 3, "interval = 1s", "100 ms at most"),
+            (
+                begin + "lease = other\n[aggregate other]\nto = x\n",
+                2,
+                "lease = other",
+                "a table of its own",
+            ),
             ("[relay]\nhubs = lb1\n", 0, "[relay]", "tables = <tables> in it"),
             ("[relay]\ntables = names\nhubs = lb9\n", 2, "lb9", "one of lb1, lb2, edge"),
             (begin + "[relay]\ntables = names sum\n", 3, "sum", "a table of no aggregate"),

@@ -67,17 +67,27 @@ class ReturnsTests(SynchronousTestCase):
         returns.put(b"a", 2000)
         returns.put(b"a", 1000)
         returns.put(b"b", 1500)
-        self.assertEqual((len(returns), returns.due(999)), (2, []))
-        self.assertEqual(returns.due(1000 + WIDTH), [b"a"])
+        self.assertEqual((len(returns), returns.due(999, 9)), (2, []))
+        self.assertEqual(returns.due(1000 + WIDTH, 9), [b"a"])
         returns.put(b"b", None)
-        self.assertEqual((returns.due(9999), len(returns), returns.next_due), ([], 0, None))
+        self.assertEqual((returns.due(9999, 9), len(returns), returns.next_due), ([], 0, None))
 
     def test_cleared(self) -> None:
         """What is forgotten does not come back."""
         returns = Returns()
         returns.put(b"a", 5)
         returns.clear()
-        self.assertEqual((returns.due(99), returns.next_due), ([], None))
+        self.assertEqual((returns.due(99, 9), returns.next_due), ([], None))
+
+    def test_some(self) -> None:
+        """No more come than are asked for; the others come the next time."""
+        returns = Returns()
+        for number in range(5):
+            returns.put(bytes((number,)), 1)
+        found = [returns.due(99, 2) for _ in range(4)]
+        self.assertEqual([len(one) for one in found], [2, 2, 1, 0])
+        self.assertEqual(len({key for some in found for key in some}), 5)
+        self.assertIsNone(returns.next_due)
 
 
 class ThroughputTests(SynchronousTestCase):
