@@ -69,7 +69,7 @@ lint: $(VENV)/test.stamp
 COVERED = 97
 unit: $(VENV)/test.stamp
 	$(BIN)/coverage erase
-	PEERPROTO_SIMULATIONS=300 $(BIN)/coverage run -m twisted.trial tests
+	PEERPROTO_SIMULATIONS=200 $(BIN)/coverage run -m twisted.trial tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERED)
 

@@ -7,11 +7,9 @@ rate has ended.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from itertools import islice
+from collections.abc import Generator
 from typing import Final, Optional
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -25,10 +23,10 @@ from peerproto import (
     StickTable,
     StickTableService,
 )
+from peerproto.aggregation.agenda import Agenda
 from peerproto.aggregation.authority import Authority
 from peerproto.aggregation.lease import LONGEST_LAG, Lease
-from peerproto.aggregation.pacing import Pacing
-from peerproto.aggregation.returns import Returns
+from peerproto.aggregation.output import Output
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.throughput import Throughput
 from peerproto.service.peer import Peer
@@ -57,8 +55,8 @@ class Aggregate(Observer):
         own: Optional[set[str]] = None,
     ) -> None:
         """``own`` are the outputs that aggregates have declared themselves."""
-        self._own = set() if own is None else own
         self._service = service
+        self._outputs = Output(service, rules, set() if own is None else own)
         self._clock = clock
         self.rules = rules
         self.authority = Authority(service, rules)
@@ -66,15 +64,7 @@ class Aggregate(Observer):
         self.published = Throughput()
         """How many sums were published."""
         self._feed = service.feed(tables=[rules.source])
-        self._pacing = Pacing(rules.interval)
-        self._returns = Returns()
-        self._pending: dict[bytes, int] = {}
-        """Keys that are to be published, and when (in ms) that was known."""
-        self._walks: dict[tuple[StickTable, Optional[str]], int] = {}
-        """Tables whose keys are all to be published, or those with a value in a column; and since
-        when (in ms)."""
-        self._walk: Optional[Generator[None, None, None]] = None
-        """The first of them, under way."""
+        self._agenda = Agenda(rules.interval)
         self._hears = False
         """Whether the next change is waited for."""
         self._told_at: Optional[int] = None
@@ -160,14 +150,12 @@ class Aggregate(Observer):
         self._source = source
         self._sums, self._output = None, None
         self._refused = False
-        self._pacing.clear()
-        self._returns.clear()
-        self._pending.clear()
+        self._agenda.clear()
         if source is None:
             self.trouble = f"nobody has defined table {self.rules.source}"
             return
         try:
-            self._output = self._output_for(source, tables.get(self.rules.output))
+            self._output = self._outputs.table_for(source)
             self._sums = Sums(source, self._output, self.rules.tags)
         except LocalProtocolError as problem:
             self.trouble = f"table {source.name} cannot be summed to {self.rules.output}: {problem}"
@@ -175,32 +163,6 @@ class Aggregate(Observer):
             return
         self.trouble = None
         self._look_at_all()
-
-    def _output_for(self, source: StickTable, output: Optional[StickTable]) -> StickTable:
-        name = self.rules.output
-        if output is None or (name in self._own and not self._holds(output, source)):
-            self._own.add(name)
-            made = attrs.evolve(
-                source.declaration,
-                name=name,
-                size=self._size(source),
-                adopted_from=None,
-                learnt=(),
-            )
-            self._service.declare_table(made)
-            output = self._service.table(made.name)
-        return output
-
-    def _size(self, source: StickTable) -> Optional[int]:
-        """The size of the output: each source may have keys of its own."""
-        size = source.declaration.size
-        return None if size is None else size * max(1, len(self.sources()))
-
-    def _holds(self, output: StickTable, source: StickTable) -> bool:
-        """Whether an output has all columns of its source, its life, and room."""
-        mine, theirs = output.declaration, source.declaration
-        fits = source.layout.within(output.layout) and mine.expire == theirs.expire
-        return fits and mine.size == self._size(source)
 
     # -- the peers ---------------------------------------------------------
 
@@ -263,43 +225,17 @@ class Aggregate(Observer):
         if self._sums is not None and self._sums.has_conn_cur and self._source is not None:
             share = self._source.contributions().get(peer)
             if share is not None and len(share):
-                self._look_at([share], "conn_cur")
+                self._agenda.look_at([share], self._service.now(), "conn_cur")
+                self._go_on()
 
     # -- what is to be published -------------------------------------------
 
     def _look_at_all(self) -> None:
         """Publish all keys of all shares, and look at all sums that there are."""
-        self._walk = None
-        self._walks.clear()
         if self._source is not None and self._output is not None:
-            self._look_at([*self._source.contributions().values(), self._output])
-
-    def _look_at(self, tables: Iterable[StickTable], column: Optional[str] = None) -> None:
-        """Publish all keys of some tables; or those alone whose value of a column is not 0."""
-        for table in tables:
-            self._walks.setdefault((table, column), self._service.now())
+            tables = [*self._source.contributions().values(), self._output]
+            self._agenda.look_at_all(tables, self._service.now())
         self._go_on()
-
-    def _walk_on(self) -> None:
-        """Another step of the first walk."""
-        if self._walk is None and self._walks:
-            (table, column), since = next(iter(self._walks.items()))
-            self._walk = self._walked(table, column, since)
-        if self._walk is not None and next(self._walk, self) is self:
-            self._walk = None
-            del self._walks[next(iter(self._walks))]
-
-    def _walked(
-        self, table: StickTable, column: Optional[str], since: int
-    ) -> Generator[None, None, None]:
-        try:
-            for looked, (_, entry) in enumerate(table.walk(), 1):
-                if entry is not None and (column is None or entry[column]):
-                    self._pending.setdefault(entry.raw_key, since)
-                if looked % AT_ONCE == 0:
-                    yield
-        except LocalProtocolError:
-            self._log.debug("{table} is gone", table=table)
 
     def _listen(self) -> None:
         """Hear of the next change."""
@@ -334,8 +270,7 @@ class Aggregate(Observer):
         for batch in batches:
             # A share that is gone is nobody's any more.
             if self._sums is not None and (batch.table.peer in sources or batch.cause.removes):
-                for key in self._pacing.changed(batch.raw_keys, now):
-                    self._pending.setdefault(key, now)
+                self._agenda.changed(batch.raw_keys, now)
 
     def sources(self) -> list[str]:
         """The names of the peers whose shares are added up."""
@@ -354,21 +289,12 @@ class Aggregate(Observer):
         while True:
             self._take_changes()
             now = self._service.now()
-            for key in self._pacing.due(now):
-                self._pending.setdefault(key, now)
             if self._may_publish:
-                # What has not changed has a part of each step, however much has.
-                self._publish(self._returns.due(now, AT_ONCE // 4 if self._pending else AT_ONCE))
-                self._publish(self._taken(AT_ONCE))
-            self._walk_on()
-            if not (len(self._feed) or self._walks or self._has_more(now)):
+                self._publish(self._agenda.take(AT_ONCE, now))
+            has_more = self._agenda.walk_on() or len(self._feed) > 0
+            if not (has_more or (self._may_publish and self._agenda.has_some(now))):
                 return
             yield
-
-    def _has_more(self, now: int) -> bool:
-        """Whether something is to be published by ``now`` (ms), and may be."""
-        back = self._returns.next_due
-        return self._may_publish and bool(self._pending or (back is not None and back <= now))
 
     @property
     def _may_publish(self) -> bool:
@@ -390,13 +316,6 @@ class Aggregate(Observer):
             self._failed_at = self._service.now()
             self._set_alarm()
 
-    def _taken(self, most: int) -> list[bytes]:
-        """Take keys that are to be published."""
-        keys = list(islice(self._pending, most))
-        for key in keys:
-            del self._pending[key]
-        return keys
-
     def _publish(self, keys: list[bytes]) -> None:
         if not keys:
             return
@@ -405,7 +324,8 @@ class Aggregate(Observer):
         now = self._service.now()
         totals, nothing = sums.of(keys, self.sources(), self._connected)
         for total in totals:
-            self._returns.put(total.raw_key, None if total.again is None else now + total.again)
+            again = None if total.again is None else now + total.again
+            self._agenda.returns.put(total.raw_key, again)
         published = self._store(output, totals)
         self.published.add(published, now)
         if published < len(totals) and not self._refused:
@@ -416,7 +336,7 @@ class Aggregate(Observer):
             )
         self._refused |= published < len(totals)
         for key in nothing:
-            self._returns.put(key, None)
+            self._agenda.returns.put(key, None)
         left = [key for key in nothing if output.get_raw(key) is not None]
         if left:
             # What was summed was removed before its time.
@@ -448,7 +368,7 @@ class Aggregate(Observer):
             return
         due = [self.authority.next_due, *self._departed.values()]
         if self._may_publish:
-            due += [self._pacing.next_due, self._returns.next_due]
+            due.append(self._agenda.next_due())
         if self._failed_at is not None:
             due = [self._failed_at + _RETRY]
         times = [one for one in due if one is not None]
@@ -474,9 +394,8 @@ class Aggregate(Observer):
         """How long ago the change was made, in ms, that has waited longest to be published, but for
         the interval of its key."""
         now = self._service.now()
-        waits = [next(iter(some.values()), now) for some in (self._pending, self._walks)]
-        others = [one for one in (self._returns.next_due, self._told_at) if one is not None]
-        return now - min(now, *waits, *others)
+        oldest = self._agenda.oldest(now)
+        return now - (oldest if self._told_at is None else min(oldest, self._told_at))
 
     def keys(self) -> int:
         """How many sums there are."""
@@ -485,4 +404,4 @@ class Aggregate(Observer):
     @property
     def waiting(self) -> int:
         """How many keys are to be published."""
-        return len(self._pending) + len(self._feed)
+        return len(self._agenda) + len(self._feed)
