@@ -71,8 +71,8 @@ class Aggregate(Observer):
         """When (in ms) changes were told that were not taken from the feed yet."""
         self._failed_at: Optional[int] = None
         """When (in ms) the work failed, until it goes on."""
-        self._refused = False
-        """Whether the output has no room for all sums."""
+        self._lacks: Optional[str] = None
+        """Why the output has not all sums, in words; ``None`` if it has."""
         self._sums: Optional[Sums] = None
         self._source: Optional[StickTable] = None
         self._output: Optional[StickTable] = None
@@ -149,7 +149,7 @@ class Aggregate(Observer):
         self._looked = True
         self._source = source
         self._sums, self._output = None, None
-        self._refused = False
+        self._lacks = None
         self._agenda.clear()
         if source is None:
             self.trouble = f"nobody has defined table {self.rules.source}"
@@ -211,9 +211,7 @@ class Aggregate(Observer):
             return self.trouble
         if self._failed_at is not None:
             return "it failed, as the log says"
-        if self._refused:
-            return f"there is no room in table {self.rules.output} for all sums"
-        return self.authority.why_not()
+        return self._lacks or self.authority.why_not()
 
     def _connected(self, peer: str) -> bool:
         """Whether the current connections of a peer count."""
@@ -326,15 +324,7 @@ class Aggregate(Observer):
         for total in totals:
             again = None if total.again is None else now + total.again
             self._agenda.returns.put(total.raw_key, again)
-        published = self._store(output, totals)
-        self.published.add(published, now)
-        if published < len(totals) and not self._refused:
-            self._log.error(
-                "aggregate {name}: there is no room in table {output} for all sums",
-                name=self.rules.source,
-                output=output.name,
-            )
-        self._refused |= published < len(totals)
+        self.published.add(self._store(output, totals), now)
         for key in nothing:
             self._agenda.returns.put(key, None)
         left = [key for key in nothing if output.get_raw(key) is not None]
@@ -346,16 +336,21 @@ class Aggregate(Observer):
         """Store sums: how many were stored."""
         entries = [(one.raw_key, one.record, one.life) for one in totals]
         try:
-            return output.replace_raw(entries)
+            stored = output.replace_raw(entries)
         except LocalProtocolError as problem:
-            if len(entries) == 1:
-                self._log.error(
-                    "aggregate {name}: a sum is left out: {problem}",
-                    name=self.rules.source,
-                    problem=problem,
-                )
-                return 0
-        return sum(self._store(output, [one]) for one in totals)
+            if len(entries) > 1:
+                return sum(self._store(output, [one]) for one in totals)
+            self._left_out(f"a sum is left out: {problem}")
+            return 0
+        if stored < len(entries):
+            self._left_out(f"there is no room in table {output.name} for all sums")
+        return stored
+
+    def _left_out(self, why: str) -> None:
+        """The output has not all sums, for the reason in words: that is logged once."""
+        if self._lacks is None:
+            self._lacks = why
+            self._log.error("aggregate {name}: {why}", name=self.rules.source, why=why)
 
     # -- time --------------------------------------------------------------
 

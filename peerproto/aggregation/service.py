@@ -46,9 +46,7 @@ class Aggregation(Service):
         """Share the tables as sums need them, and begin to publish."""
         super().startService()
         self._tables.add_part(NAME, AggregationPart(self._tables, self.aggregates))
-        try:
-            self._begin_all()
-        except LocalProtocolError as problem:
+        for problem in self._begin_all():
             self._log.error("an aggregate has not begun: {problem}", problem=problem)
 
     def stopService(self) -> None:
@@ -83,10 +81,14 @@ class Aggregation(Service):
         rules = list(rules)
         self.leave(rules)
         self._rules = {one.source: one for one in rules}
-        if self.running:
-            self._begin_all()
+        problems = self._begin_all() if self.running else []
+        for problem in problems[1:]:
+            self._log.error("an aggregate has not begun: {problem}", problem=problem)
+        if problems:
+            raise problems[0]
 
-    def _begin_all(self) -> None:
+    def _begin_all(self) -> list[LocalProtocolError]:
+        """Begin the aggregates that have not begun: why some of them could not."""
         problems = []
         for source, rules in self._rules.items():
             if source not in self.aggregates:
@@ -98,8 +100,7 @@ class Aggregation(Service):
                     problems.append(problem)
                 else:
                     self.aggregates[source] = aggregate
-        if problems:
-            raise problems[0]
+        return problems
 
     def _end(self, source: str) -> None:
         try:

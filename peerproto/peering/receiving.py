@@ -265,6 +265,7 @@ class Receiver:
                 changes = self.waiting.put(shared, keys, rows, shortest, now)
                 if changes:
                     self._events.append(Learnt(changes))
+            self._note_refused(reception, now)
             return
         relay = sharing.relay
         before = None if relay is None else rows_of(table, reception.keys)
@@ -274,9 +275,7 @@ class Receiver:
         if reception.reader.shortest <= LAST_MOMENT:
             newer = {*newer, *self._forget(table, reception, now)}
         batches = reception.store(now, self._peer.name, newer, verdict.stays)
-        if reception.longest_refused:
-            self._note_not_taken(table, "an update", reception.longest_refused, LONGEST_UPDATE, now)
-            reception.longest_refused = 0
+        self._note_refused(reception, now)
         for batch in batches:
             if batch.cause is Cause.LEARNT:
                 precedence.taken(reception, batch.raw_keys, verdict, now)
@@ -340,6 +339,12 @@ class Receiver:
             for name in self.differences.keys() - self._names - {""}:
                 del self.differences[name]
         self._precedence.end_lesson(now)
+
+    def _note_refused(self, reception: Reception, now: int) -> None:
+        """Note the updates that were too long to be sent on, if there were any."""
+        longest, reception.longest_refused = reception.longest_refused, 0
+        if longest:
+            self._note_not_taken(reception.table, "an update", longest, LONGEST_UPDATE, now)
 
     def _note_not_taken(self, table: TableStore, what: str, size: int, most: int, now: int) -> None:
         """Say once in a session that something was too long to be taken."""

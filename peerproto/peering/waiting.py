@@ -22,7 +22,6 @@ from peerproto.peering.sharedtable import SharedTable
 from peerproto.tables import row as head
 from peerproto.tables.changes import Changes
 from peerproto.tables.declaration import Declaration
-from peerproto.tables.row import UNENDING
 from peerproto.tables.store import TableStore
 from peerproto.wire.datatypes import DATA_TYPES, Kind
 
@@ -70,27 +69,21 @@ class WaitingShares:
         ``shortest`` is that of their lives, in ms.
         """
         table = shared.table
-        new = [place for place, key in enumerate(keys) if table.unconverted(key) is None]
-        if new:
-            some = set(new)
-            new_keys, new_rows = [keys[place] for place in new], [rows[place] for place in new]
-            keys = [key for place, key in enumerate(keys) if place not in some]
-            rows = [row for place, row in enumerate(rows) if place not in some]
-            self._wait(shared, keys, rows)
-            return table.put(new_keys, new_rows, shortest, now, origin=self._peer.name)
-        self._wait(shared, keys, rows)
-        return []
-
-    def _wait(self, shared: SharedTable, keys: list[bytes], rows: list[bytes]) -> None:
-        if not keys:
-            return
-        declaration = shared.table.declaration
-        known, waiting = self._rows.get(shared, (declaration, {}))
-        if known is not declaration:
+        declaration, waiting = self._rows.get(shared, (None, {}))
+        if declaration is not table.declaration:
             # They are not as the table has them now.
             waiting = {}
-        waiting.update(zip(keys, rows))
-        self._rows[shared] = declaration, waiting
+            self._rows[shared] = table.declaration, waiting
+        new: tuple[list[bytes], list[bytes]] = [], []
+        for key, row in zip(keys, rows):
+            if table.unconverted(key) is not None:
+                waiting[key] = row
+            else:
+                # What waits of an entry that has gone meanwhile is older.
+                waiting.pop(key, None)
+                new[0].append(key)
+                new[1].append(row)
+        return table.put(*new, shortest, now, origin=self._peer.name) if new[0] else []
 
     def take(self, now: int, is_up_to_date: bool) -> list[Changes]:
         """Store them at ``now`` (ms): what happened in the tables.
@@ -102,7 +95,7 @@ class WaitingShares:
         for shared, (declaration, rows) in self._rows.items():
             table = shared.table
             if table.declaration is declaration:
-                ours = table.log.later(list(rows), self._peer.acked.get(table.log, 0))
+                ours = table.log.later(rows.keys(), self._peer.acked.get(table.log, 0))
                 but = {*ours, *table.tombstones.standing(list(rows), now)}
                 taken = [
                     (key, row)
@@ -113,7 +106,7 @@ class WaitingShares:
                 ]
                 if taken:
                     keys, values = [key for key, _ in taken], [row for _, row in taken]
-                    shortest = min((head.unpack(row)[1] for row in values), default=UNENDING)
+                    shortest = min(head.unpack(row)[1] for row in values)
                     changes += table.put(keys, values, shortest, now, origin=self._peer.name)
         self._rows.clear()
         self._peer.process = self._process

@@ -23,13 +23,14 @@ class AggregateTestCase(SynchronousTestCase):
     """A hub ``h`` that adds up what ``a`` and ``b`` count."""
 
     rules = RULES
+    line = LINE
     more: Mapping[str, str] = {}
     """Further tables of the hub."""
 
     def setUp(self) -> None:
         self.network = MemoryNetwork()
         self.addCleanup(self.network.stop)
-        self.hub = self.network.peer("h", {"t": LINE, **self.more})
+        self.hub = self.network.peer("h", {"t": self.line, **self.more})
         self.aggregation = Aggregation(self.hub, [self.rules], self.network.clock)
         self.aggregation.startService()
         self.addCleanup(self.stop_aggregation)
@@ -42,7 +43,7 @@ class AggregateTestCase(SynchronousTestCase):
     def source(self, name: str) -> StickTableService:
         """A peer that knows the hub alone."""
         source = self.network.peer(
-            name, {"t": LINE, "t.sum": LINE}, calls=["h"], learn_tables=False
+            name, {"t": self.line, "t.sum": self.line}, calls=["h"], learn_tables=False
         )
         for stranger in source.peers.keys() - {"h"}:
             source.remove_peer(stranger)

@@ -151,3 +151,29 @@ class NoRoomTests(AggregateTestCase):
         self.assertFalse(self.vouched())
         self.assertEqual(len(self.sums(self.hub)), 3)
         self.assertIn("authority: no (there is no room in table t.sum", self.ask("show aggregate"))
+
+
+class LeftOutTests(AggregateTestCase):
+    line = "type string len 16380 size 1k expire 1m store gpc0"
+
+    def test_too_long(self) -> None:
+        """A sum that is too long for a message is left out, and that is said; the others are
+        published."""
+        self.begin()
+        length = 16_380
+        longest = ""
+        while not longest:
+            length -= 1
+            try:
+                self.a.table("t").set("x" * length, gpc0=200)
+                longest = "x" * length
+            except LocalProtocolError:
+                continue
+        self.b.table("t").set(longest, gpc0=200)
+        self.b.table("t").set("short", gpc0=4)
+        self.network.advance(1)
+        self.assertEqual(self.sums(self.a)["short"], 4)
+        self.assertNotEqual(self.sums(self.a).get(longest), 400)
+        self.assertIn(
+            "authority: no (a sum is left out: entry of table t.sum", self.ask("show aggregate")
+        )

@@ -169,3 +169,16 @@ class ReturnTests(SynchronousTestCase):
             contained.update(1, {"gpc0": 3})
             self.network.advance(2)
             self.assertTrue(self.has_taught())
+
+    def test_gone_meanwhile(self) -> None:
+        """What waits of an entry that has gone meanwhile does not come after what is newer."""
+        again = self.comes(11, Control.RESYNC_PARTIAL)
+        again.update(1, {"gpc0": 1})
+        self.network.advance(0.1)
+        self.hub.table("t").contributions()["a"].remove(1)
+        again.update(1, {"gpc0": 2})
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 2})
+        again.replies = Control.RESYNC_FINISHED
+        self.network.advance(2)
+        self.assertEqual((self.share(), self.has_taught()), ({1: 2}, True))
