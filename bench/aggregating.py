@@ -19,7 +19,7 @@ from bench.learning import places, rival
 from bench.live import PEERS, Feeder
 from peerproto import Declaration
 from peerproto.wire import varint
-from peerproto.wire.frames import STICK_TABLE, TIMED_UPDATE, FrameBuffer
+from peerproto.wire.frames import STICK_TABLE, TIMED_UPDATE
 from peerproto.wire.messages import UPDATES, Control, EntryUpdate, read_message
 from testbed import Peerproto, wait
 
@@ -53,7 +53,6 @@ class Counting(Feeder):
     def __init__(self, hub: Peerproto, name: str) -> None:
         self.seen: list[float] = []
         """Seconds, for each sum that was waited for."""
-        self._sums = FrameBuffer()
         super().__init__(hub, name)
         self.socket.sendall(OUTPUT.definition(2).encode() + SOURCE.definition(1).encode())
 
@@ -78,7 +77,7 @@ class Counting(Feeder):
         if not data:
             raise ConnectionError("the hub hung up")
         now = time.perf_counter()
-        for frame in self._sums.feed(data):
+        for frame in self._frames.feed(data):
             if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:
                 at = 8 if frame.message_type == TIMED_UPDATE else 4
                 since = waited.pop(frame.payload[at : at + 4], None)

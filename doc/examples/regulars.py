@@ -27,8 +27,8 @@ class Regulars(Part):
         self._service, self._name = service, table
 
     def status(self) -> Mapping[str, Any]:
-        known = self._name in [table.name for table in self._service.tables]
-        return {"visitors": len(self._service.table(self._name)) if known else 0}
+        table = self._service.find_table(self._name)
+        return {"visitors": 0 if table is None else len(table)}
 
     def commands(self) -> Iterable[Command]:
         return [Command(("show", "regulars"), "[<count>]", "who comes most often", self._show)]

@@ -1,8 +1,7 @@
 """One aggregate: hears what changes in the shares, and publishes the sums.
 
-What has changed is published first, in the order in which it changed, then what has waited for
-its interval, and then, as time is left, what would be read wrong by now since the period of a
-rate has ended.
+What has changed is published in the order in which it changed. A part of each step is for what
+would be read wrong by now, though nothing of it has changed, since the period of a rate has ended.
 """
 
 from __future__ import annotations
@@ -141,8 +140,7 @@ class Aggregate(Observer):
 
     def _look_at_tables(self) -> None:
         """Find out how to get from the source to the output as they are now."""
-        tables = {table.name: table for table in self._service.tables}
-        source = tables.get(self.rules.source)
+        source = self._service.find_table(self.rules.source)
         if source is not self._source or not self._looked:
             # What peers had of another table of this name is not in this one.
             self.authority.begin(self._service.now())

@@ -11,9 +11,6 @@ from peerproto.service.peer import Peer
 _LOOK: Final = 100
 """Time in ms after which it is looked at again who has taught."""
 
-LONGEST_SILENCE: Final = 4500
-"""Time in ms in which a source says something: HAProxy beats every 3 s."""
-
 
 class Authority:
     """Knows which of the expected peers are in the sum.
@@ -86,11 +83,6 @@ class Authority:
         They may be if a source was not heard for long, or has yet to get back what it had.
         """
         sources = self.sources_in()
-        if self.why_not() is not None or any(map(_may_be_ahead, sources)):
+        if self.why_not() is not None or any(one.shares_wait or one.is_silent for one in sources):
             return None
         return len(sources)
-
-
-def _may_be_ahead(source: Peer) -> bool:
-    silent = source.silent_for
-    return source.shares_wait or silent is None or silent > LONGEST_SILENCE

@@ -110,8 +110,7 @@ class Lease:
 
     @property
     def _table(self) -> Optional[StickTable]:
-        tables = {table.name: table for table in self._service.tables}
-        return tables.get(self._name)
+        return self._service.find_table(self._name)
 
     def _renew(self) -> None:
         if self._next is not None and self._next.active():

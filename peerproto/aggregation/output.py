@@ -25,7 +25,7 @@ class Output:
         :raises LocalProtocolError: it cannot be declared.
         """
         name = self._rules.output
-        output = {table.name: table for table in self._service.tables}.get(name)
+        output = self._service.find_table(name)
         if output is None or (name in self._own and not self._fits(output, source)):
             self._own.add(name)
             self._service.declare_table(

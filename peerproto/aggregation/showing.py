@@ -18,9 +18,8 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
         f" waiting: {aggregate.waiting}, lag: {aggregate.lag()} ms,"
         f" published: {aggregate.published.total} ({aggregate.published.per_second(now)}/s)\n"
     )
-    shares = {}
-    if rules.source in [table.name for table in service.tables]:
-        shares = service.table(rules.source).contributions()
+    source = service.find_table(rules.source)
+    shares = {} if source is None else source.contributions()
     names = dict.fromkeys([*aggregate.sources(), *rules.expect])
     for name in names:
         peer = service.peers.get(name)

@@ -141,10 +141,6 @@ class SessionProtocol(Protocol):
         except Exception:
             self._failed(Failure())
 
-    @property
-    def _can_write(self) -> bool:
-        return not self._paused and self.session.wants_to_send
-
     def _write_slice(self) -> bool:
         """Write what the session gives at once: whether it has more, and the transport takes it."""
         data = self.session.pull(SLICE, milliseconds(self._clock))
@@ -153,7 +149,7 @@ class SessionProtocol(Protocol):
         return not self._paused and self.session.wants_to_send
 
     def _write_slices(self) -> Iterator[None]:
-        while self._can_write and self._write_slice():
+        while not self._paused and self._write_slice():
             yield
         self._slices = None
         if self.session.over:

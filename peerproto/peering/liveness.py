@@ -44,14 +44,14 @@ class Liveness:
 
     def received(self, now: int) -> None:
         """Bytes came from the peer."""
-        if now - self._received_at > LONGEST_GAP and not self._heartbeats:
+        if self.is_silent(now) and not self._heartbeats:
             self._has_gaps = True
         self.noted_at = self._received_at = now
         self._alive = self._has_spoken = True
 
-    def silent_for(self, now: int) -> int:
-        """How long nothing came from the peer, in ms."""
-        return now - self._received_at
+    def is_silent(self, now: int) -> bool:
+        """Whether nothing came for longer than a peer with heartbeats is ever silent."""
+        return now - self._received_at > LONGEST_GAP
 
     def heartbeat(self) -> None:
         """The peer has sent a heartbeat."""

@@ -177,9 +177,9 @@ class Session:
         """Whether the peer may not have got back what it had: see `peerproto.peering.waiting`."""
         return self._receiver.waiting is not None
 
-    def silent_for(self, now: int) -> int:
-        """How long nothing was received from the peer, in ms."""
-        return self._liveness.silent_for(now)
+    def is_silent(self, now: int) -> bool:
+        """Whether nothing was received for longer than a peer with heartbeats is ever silent."""
+        return self._liveness.is_silent(now)
 
     def _take_shares(self, is_up_to_date: bool) -> None:
         """The peer has what it had."""

@@ -78,6 +78,11 @@ class TableHolder(Service):
         """:raises KeyError: there is no table of this name (yet)."""
         return self.public(self.node.tables[name])
 
+    def find_table(self, name: str) -> Optional[StickTable]:
+        """The table of this name; ``None`` if there is none (yet)."""
+        store = self.node.tables.get(name)
+        return None if store is None else self.public(store)
+
     def public(self, store: TableStore) -> StickTable:
         """The one object that an application has for a table."""
         known = self._tables.get(store)

@@ -62,10 +62,11 @@ class Peer:
         return session is not None and session.shares_wait
 
     @property
-    def silent_for(self) -> Optional[int]:
-        """How long nothing was received from it, in ms; ``None`` without a session."""
+    def is_silent(self) -> bool:
+        """Whether nothing was received from it for 4.5 s, in which a peer with heartbeats says
+        something; or there is no session."""
         session = self.session
-        return None if session is None else session.silent_for(self._mesh.now())
+        return session is None or session.is_silent(self._mesh.now())
 
     def status(self) -> PeerStatus:
         """All that is known of it, as it is now."""
