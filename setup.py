@@ -20,6 +20,7 @@ HOT = [
     "peerproto/updates/writer.py",
     "peerproto/updates/order.py",
     "peerproto/updates/adding.py",
+    "peerproto/updates/stamping.py",
 ]
 
 

@@ -21,6 +21,7 @@ from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
 from peerproto.tables.record import Record
 from peerproto.tables.store import TableFull
+from peerproto.updates.stamping import UNSTAMPED
 
 # The wire
 from peerproto.wire.datatypes import Frequency
@@ -37,6 +38,7 @@ from peerproto.wire.keys import Key, KeyType
 __version__ = "0.2.0"
 
 __all__ = [
+    "UNSTAMPED",
     "Batch",
     "Cause",
     "Command",

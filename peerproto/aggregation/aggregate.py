@@ -99,7 +99,7 @@ class Aggregate(Observer):
         if self._lease is not None:
             self._lease.check()
         service.share(rules.source, per_peer=True)
-        service.share(rules.output, learn=False)
+        service.share(rules.output, learn=False, stamp=-1 if rules.stamped else None)
         self._running = True
         service.add_observer(self)
         self._look_at_tables()
@@ -154,7 +154,7 @@ class Aggregate(Observer):
             return
         try:
             self._output = self._outputs.table_for(source)
-            self._sums = Sums(source, self._output, self.rules.tags)
+            self._sums = Sums(source, self._output, self.rules.tags, self.rules.stamped)
         except LocalProtocolError as problem:
             self.trouble = f"table {source.name} cannot be summed to {self.rules.output}: {problem}"
             self._log.error("aggregate {name}: {why}", name=source.name, why=self.trouble)

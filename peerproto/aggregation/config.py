@@ -11,7 +11,7 @@ from peerproto.aggregation.lease import check_lease
 from peerproto.aggregation.relay import Relay
 from peerproto.aggregation.rules import Rules, check_no_circle, is_pattern
 from peerproto.service.section import Line, Section, milliseconds, text
-from peerproto.service.sums import TAG_RULES, check
+from peerproto.service.sums import TAG_RULES, check, check_number
 
 WORD: Final = "aggregate"
 """How the heading of an aggregate begins."""
@@ -91,10 +91,14 @@ def _check_tables(rules: Rules, section: Section, declared: Mapping[str, Declara
     source, output = declared.get(rules.source), declared.get(rules.output)
     if rules.lease is not None and rules.lease in declared:
         _fits(section.lines["lease"], partial(check_lease, declared[rules.lease]))
-    if source is None or output is None:
+    if output is None:
         return
-    as_source = f", as table {source.name} has it"
-    _fits(section.lines["to"], partial(check, source, output), as_source)
+    if source is not None:
+        as_source = f", as table {source.name} has it"
+        _fits(section.lines["to"], partial(check, source, output), as_source)
+    if rules.stamped:
+        layout = None if source is None else source.layout
+        _fits(section.lines["to"], partial(check_number, output.layout, layout))
 
 
 def _fits(line: Line, check: Callable[[], None], why: str = "") -> None:

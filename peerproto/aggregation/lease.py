@@ -13,7 +13,13 @@ from typing import Final, Optional
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from peerproto import Declaration, LocalProtocolError, StickTable, StickTableService
+from peerproto import (
+    UNSTAMPED,
+    Declaration,
+    LocalProtocolError,
+    StickTable,
+    StickTableService,
+)
 
 FORMAT: Final = 1
 """What the first value says of the others."""
@@ -34,6 +40,8 @@ LONGEST_LAG: Final = 250
 
 _LONGEST_LIFE: Final = 2000
 _ELEMENTS: Final = 4
+_NUMBER_AT: Final = 2
+"""The value that has the number of the session, as each entry of the output has it."""
 
 
 def check_lease(declaration: Declaration) -> None:
@@ -90,7 +98,7 @@ class Lease:
 
         :raises LocalProtocolError: the tables are to be sent in a circle.
         """
-        self._service.share(self._name, learn=False, after=self._output)
+        self._service.share(self._name, learn=False, after=self._output, stamp=_NUMBER_AT)
         self._renew()
 
     def look(self) -> None:
@@ -124,7 +132,7 @@ class Lease:
             return
         time = self._service.time
         deadline = time.now() + time.step() + (0 if sources is None else LENGTH)
-        values = (FORMAT, deadline & 0xFFFFFFFF, 0, sources or 0)
+        values = (FORMAT, deadline & 0xFFFFFFFF, UNSTAMPED, sources or 0)
         table = self._table
         if table is None:
             table = self._service.add_table(Declaration.parse(self._name, LINE))

@@ -6,8 +6,9 @@ from typing import Optional
 
 import attrs
 
-from peerproto import StickTable, StickTableService
+from peerproto import Declaration, StickTable, StickTableService
 from peerproto.aggregation.rules import Rules
+from peerproto.service.sums import with_number
 
 
 class Output:
@@ -30,7 +31,7 @@ class Output:
             self._own.add(name)
             self._service.declare_table(
                 attrs.evolve(
-                    source.declaration,
+                    self._widened(source.declaration),
                     name=name,
                     size=self._size(source),
                     adopted_from=None,
@@ -40,10 +41,14 @@ class Output:
             output = self._service.table(name)
         return output
 
+    def _widened(self, source: Declaration) -> Declaration:
+        """The source, with an element for the number of a session if there is to be one."""
+        return with_number(source) if self._rules.stamped else source
+
     def _fits(self, output: StickTable, source: StickTable) -> bool:
         """Whether it has all columns of its source, its life, and room."""
-        mine, theirs = output.declaration, source.declaration
-        same = source.layout.within(output.layout) and mine.expire == theirs.expire
+        mine, theirs = output.declaration, self._widened(source.declaration)
+        same = theirs.layout.within(mine.layout) and mine.expire == theirs.expire
         return same and mine.size == self._size(source)
 
     def _size(self, source: StickTable) -> Optional[int]:

@@ -59,6 +59,11 @@ class Rules:
             )
 
     @property
+    def stamped(self) -> bool:
+        """Whether entries of the output tell on which session they were sent, as the lease does."""
+        return self.lease is not None
+
+    @property
     def made(self) -> tuple[str, ...]:
         """The tables that this aggregate writes."""
         return (self.output,) if self.lease is None else (self.output, self.lease)

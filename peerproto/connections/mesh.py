@@ -223,7 +223,7 @@ class Mesh:
 
     def share_anew(self, tables: Iterable[TableStore], why: str, adopt: bool) -> None:
         """More is shared than before, for the reason in words: define these tables to all
-        peers, look for theirs, and learn what they have of them.
+        peers, look for theirs, and learn what they have of them, if that is learnt.
 
         ``adopt`` is whether that holds for all that peers have defined before.
         """
@@ -231,7 +231,8 @@ class Mesh:
         for link in list(self._links.values()):
             if link.connection is not None:
                 link.connection.look_again(added, adopt)
-        self.node.learn_again(why, self.now())
+        if adopt or any(self.node.tables.sharing(one.name).learn for one in added):
+            self.node.learn_again(why, self.now())
         self.resync_moved()
 
     # -- the resync ------------------------------------------------------

@@ -77,7 +77,7 @@ class TableDirectory(Mapping[str, TableStore]):
         table = TableStore(declaration, quota=self._quota)
         self._latest_id += 1
         self._ids[table] = self._latest_id
-        self._outgoing[table] = Outgoing(table)
+        self._outgoing[table] = Outgoing(table, self.sharing(declaration.name).stamp)
         self.version += 1
         return table
 
@@ -167,6 +167,9 @@ class TableDirectory(Mapping[str, TableStore]):
                 )
             after = self.sharing(after).after
         self._sharings[name] = sharing
+        if sharing.stamp != before.stamp:
+            for table in (one for one in self._outgoing if one.name == name):
+                self._outgoing[table].stamp(sharing.stamp)
         self.version += 1
 
     def shares_of(self, name: str) -> Mapping[str, TableStore]:

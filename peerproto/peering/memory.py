@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Final, Optional
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -10,7 +10,11 @@ import attrs
 from peerproto.peering.boundedlog import BoundedLog
 from peerproto.tables.log import ChangeLog
 from peerproto.tables.store import TableStore
+from peerproto.updates.stamping import new_number
 from peerproto.wire.handshake import DOWNGRADED_MINOR, MINOR, Status
+
+_FIRST: Final = 1
+"""The id of a process in a container: the next container has the same."""
 
 
 @attrs.define
@@ -50,6 +54,8 @@ class PeerMemory:
     """For log lines that the peer can cause."""
     process: Optional[int] = attrs.field(default=None, kw_only=True)
     """The id of the process of it that is known to have got back what it had."""
+    number: int = attrs.field(factory=new_number, kw_only=True)
+    """That of its sessions: another one, once it may have something from another process."""
     local: bool = False
     minor: int = MINOR
     """Version to say in the next hello: 2.0 after it answered 502."""
@@ -72,6 +78,22 @@ class PeerMemory:
     not_taken: dict[str, str] = attrs.Factory(dict)
     """What it sent since its latest lesson began and was too long to be taken, in words."""
     counters: Counters = attrs.Factory(Counters)
+
+    def established(self, now: int) -> None:
+        """Note that a session begins at ``now`` (ms)."""
+        self.counters.new_conn += 1
+        self.established_at = now
+
+    def is_another(self, process: Optional[int]) -> bool:
+        """Whether a session begins with a process that is not known to have got back what it had.
+
+        What it may have from us by way of an old process has another number then.
+        """
+        if self.local or (process not in (None, _FIRST) and process == self.process):
+            return False
+        self.process = None
+        self.number = new_number()
+        return True
 
     def answered(self, status: int) -> Optional[str]:
         """Note the status that it gave to our hello; in words, if it is a refusal."""

@@ -20,6 +20,7 @@ from peerproto.updates.lesson import LessonRequest
 from peerproto.updates.live import Live, LiveBytes
 from peerproto.updates.outgoing import Outgoing
 from peerproto.wire.dictionary import SendingDictionary
+from peerproto.wire.varint import encode
 
 _LONGEST_LIFE: Final = 0x7FFFFFFF
 """In ms: HAProxy reads a signed number."""
@@ -28,9 +29,17 @@ _LONGEST_LIFE: Final = 0x7FFFFFFF
 class Sender:
     """What was said on this session so far, as far as encoding depends on it."""
 
-    def __init__(self, timed: bool, counters: Counters, other_names: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        timed: bool,
+        counters: Counters,
+        other_names: Mapping[int, str],
+        number: Optional[int] = None,
+    ) -> None:
         """``timed`` is whether the peer takes updates with a life; ``counters`` are the peer's;
-        ``other_names`` are those of tables that go by another name with it, by our ids of them."""
+        ``other_names`` are those of tables that go by another name with it, by our ids of them.
+        ``number`` is that of the session, if there is to be one in tables that are stamped."""
+        self._number = None if number is None else encode(number)
         self._other_names = other_names
         self.now = 0
         """The time in ms that expiries and ages are reckoned to."""
@@ -76,12 +85,21 @@ class Sender:
             return b"", live
         self._counters.tx_updates += live.count
         self._counters.tx_messages += live.count + live.definitions
-        data = live.data
+        data = self._stamped(outgoing, live.data, live.first)
         current_id, current = self._current
         if live.first is not current or local_id != current_id:
             data = self._announce_some(local_id, table.declaration, live) + data
         self._current = local_id, live.last
         return data, live
+
+    def _stamped(
+        self, outgoing: Outgoing, data: bytes, declaration: Optional[Declaration]
+    ) -> bytes:
+        """Updates of a table, with the number of the session if that is to be in them."""
+        stamping = outgoing.stamping
+        if stamping is None or self._number is None or declaration is None:
+            return data
+        return stamping.stamped(data, declaration, self._number)
 
     def _own_updates(self, local_id: int, outgoing: Outgoing, life: Optional[int]) -> LiveBytes:
         """What writes the changes of a table with texts."""
@@ -142,22 +160,23 @@ class Sender:
         requests = []
         for local_id, outgoing in tables:
             update_id = (outgoing.store.log.head & ID_MASK).to_bytes(4, "big")
-            requests.append((local_id, outgoing.request(self._timed, update_id)))
+            requests.append((local_id, outgoing, outgoing.request(self._timed, update_id)))
         return self._answers(requests, is_shared)
 
     def _answers(
         self,
-        requests: list[tuple[int, LessonRequest]],
+        requests: list[tuple[int, Outgoing, LessonRequest]],
         is_shared: Callable[[TableStore], bool],
     ) -> Iterator[bytes]:
-        for local_id, request in requests:
-            yield from self._answer(local_id, request, is_shared)
+        for local_id, outgoing, request in requests:
+            yield from self._answer(local_id, outgoing, request, is_shared)
             if request.left_out or not is_shared(request.table):
                 self.skipped = True
 
     def _answer(
         self,
         local_id: int,
+        outgoing: Outgoing,
         request: LessonRequest,
         is_shared: Callable[[TableStore], bool],
     ) -> Iterator[bytes]:
@@ -171,7 +190,8 @@ class Sender:
             self._counters.tx_updates += chunk.count
             self._counters.tx_messages += chunk.count
             yield b"".join(
-                self.announce(local_id, declaration) + data for declaration, data in chunk.stretches
+                self.announce(local_id, declaration) + self._stamped(outgoing, data, declaration)
+                for declaration, data in chunk.stretches
             )
 
     def announce(self, local_id: int, declaration: Declaration) -> bytes:

@@ -106,6 +106,7 @@ class Session:
             peer, adoption, self._directory, self._precedence, self._events, other_names
         )
         self._receiver.waiting = WaitingShares.of(peer, process, now)
+        self._send_stamped_again()
         self._urgent = bytearray()
         self._confirms = 0
         """How many confirms are to be sent."""
@@ -115,7 +116,9 @@ class Session:
         """Messages that were read in this turn."""
         self.unread = False
         """Whether messages wait that are to be read in another turn, by `read_on`."""
-        self._sender = Sender(minor >= MINOR, peer.counters, other_names)
+        self._sender = Sender(
+            minor >= MINOR, peer.counters, other_names, None if peer.local else peer.number
+        )
         self._teaching = Teaching(
             self._sender,
             self._directory,
@@ -135,8 +138,7 @@ class Session:
         """What the peer had sent when the present period began; -1 if it was asked in it."""
         self._ask_again = False
         """Whether the peer is to be asked once more when its present lesson is over."""
-        peer.counters.new_conn += 1
-        peer.established_at = now
+        peer.established(now)
         # At once: HAProxy may have lost its mark that we are alive in a collision.
         self._heartbeat(now)
         # Before anything else that the peer may have to take for a change of a peerproto.
@@ -184,6 +186,14 @@ class Session:
     def _take_shares(self, is_up_to_date: bool) -> None:
         """The peer has what it had."""
         self._receiver.take_waiting(self._now, is_up_to_date)
+
+    def _send_stamped_again(self) -> None:
+        """The peer may have something of tables that are stamped from an old process of its own."""
+        if self.shares_wait and not (self.taught or self.teaching):
+            for table in self._directory.values():
+                if self._directory.outgoing(table).stamping is not None:
+                    self.peer.acked.pop(table.log, None)
+                    self._receiver.shared(table).sent = 0
 
     def lacks(self, table: TableStore) -> bool:
         """Whether a table that this node still shares was not defined by the peer as ours is."""
@@ -435,6 +445,7 @@ class Session:
         if self.learning:
             self.peer.given_up = 0
             if message is Control.RESYNC_FINISHED:
+                self._send_stamped_again()
                 self._take_shares(is_up_to_date=True)
             self._receiver.end_lesson(message is Control.RESYNC_FINISHED, self._now)
             if self._ask_again:

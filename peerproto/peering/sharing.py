@@ -27,6 +27,9 @@ class Sharing:
     """Whom what one peer says is passed on to; ``None`` for nobody."""
     after: Optional[str] = None
     """The table of which nothing may wait for a peer when this one is sent to it."""
+    stamp: Optional[int] = None
+    """The element of ``gpt`` (-1 for the last) in which a peer is sent the number of its session:
+    see `peerproto.updates.stamping`. What it got under another number is sent again."""
 
     def __attrs_post_init__(self) -> None:
         """:raises LocalProtocolError: rules that cannot hold together."""

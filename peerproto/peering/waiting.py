@@ -29,9 +29,6 @@ LONGEST_WAIT: Final = 30_000
 """Time in ms after which what a peer says is taken, though nobody knows whether it has got back
 what it had: a HAProxy counts itself up to date after 10 s."""
 
-_FIRST: Final = 1
-"""The id of a process in a container: the next container has the same."""
-
 _GROWING: Final = frozenset(
     one.bit
     for one in DATA_TYPES
@@ -55,10 +52,7 @@ class WaitingShares:
     def of(cls, peer: PeerMemory, process: Optional[int], now: int) -> Optional[WaitingShares]:
         """Those of a session that begins; ``None`` if its process is known to have what it had,
         or is our own old or new one."""
-        if peer.local or (process not in (None, _FIRST) and process == peer.process):
-            return None
-        peer.process = None
-        return cls(peer, process, now)
+        return cls(peer, process, now) if peer.is_another(process) else None
 
     def put(
         self, shared: SharedTable, keys: list[bytes], rows: list[bytes], shortest: int, now: int

@@ -130,6 +130,7 @@ class TableHolder(Service):
         per_peer: bool = False,
         relay: Union[bool, Passes] = False,
         after: Optional[str] = None,
+        stamp: Optional[int] = None,
     ) -> None:
         """Share the table of this name otherwise than evenly with all peers; it need not be there
         yet. What is not said is as it is without any rules.
@@ -145,11 +146,14 @@ class TableHolder(Service):
             were not known here.
         :param after: the name of a table; this one is sent to a peer only while nothing of that
             one waits to be sent to it.
+        :param stamp: an element of ``gpt``, -1 for the last. Where the table has
+            `peerproto.UNSTAMPED` in it, a peer is sent the number of its session: what another
+            process of it got from us, and may teach it at any time, has another one.
         :raises LocalProtocolError: both ``per_peer`` and ``relay``, or ``after`` in a circle.
         """
         passes = _to_all if relay is True else relay or None
         before = self.node.tables.get(name)
-        news = self.node.share(name, Sharing(learn, teach, per_peer, passes, after))
+        news = self.node.share(name, Sharing(learn, teach, per_peer, passes, after, stamp))
         if news is not None:
             self._share_anew(news, name)
         self._tell_gone(before)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple, Optional
 
+import attrs
+
 from peerproto.service.sticktable import StickTable
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.expiry import NEVER
 from peerproto.updates import adding
 from peerproto.updates.adding import Adder
-from peerproto.wire.datatypes import DataType, Kind
+from peerproto.wire.datatypes import BY_NAME, DataType, Kind
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.layout import Column, Layout
+from peerproto.wire.layout import Column, Layout, column, in_bit_order
 
 TAG_RULES: Final = {"last": adding.LAST, "max": adding.LARGEST, "or": adding.BITS}
 """How the tags of several peers become one: that of the latest change, the largest, or all their
@@ -20,6 +22,9 @@ bits."""
 
 _ON_TIME: Final = 1000
 """Time in ms by which a life may be longer in the sum: what goes out in that time tells no life."""
+
+_GPT: Final = BY_NAME["gpt"].bit
+_GPT0: Final = BY_NAME["gpt0"].bit
 
 _TAGS: Final = ("gpt0", "gpt", "server_id")
 """Data types that say something, and count nothing."""
@@ -41,19 +46,27 @@ class Total(NamedTuple):
 class Sums:
     """Adds up the shares of one table, key by key, to entries of another one."""
 
-    def __init__(self, source: StickTable, output: StickTable, tags: str = "last") -> None:
+    def __init__(
+        self, source: StickTable, output: StickTable, tags: str = "last", stamped: bool = False
+    ) -> None:
         """
         :param source: a table that is shared per peer.
         :param tags: one of `TAG_RULES`.
+        :param stamped: whether the last element of the output's ``gpt`` stands for the number of
+            a session: see `peerproto.UNSTAMPED`.
         :raises LocalProtocolError: one cannot be summed to the other.
         """
         check(source.declaration, output.declaration)
+        if stamped:
+            check_number(output.layout, source.layout)
         self._source = source
         expire = output.declaration.expire
         self._whole = expire - min(_ON_TIME, expire // 100) if expire else 0
         """The life in ms from which on a sum has that of its table."""
-        steps, self.has_conn_cur = _steps(source.layout, output.layout, TAG_RULES[tags])
-        self._adder = Adder(_texts(source.layout), steps)
+        steps = _steps(source.layout, output.layout, TAG_RULES[tags], stamped)
+        self.has_conn_cur = any(how == adding.CONNECTIONS for how, _, _ in steps)
+        texts = [is_text for column in source.layout.columns for is_text in column.fields]
+        self._adder = Adder(texts, steps)
 
     def of(
         self,
@@ -110,46 +123,68 @@ def check(source: Declaration, output: Declaration) -> None:
     if source.brates_factor != output.brates_factor:
         expected = str(source.brates_factor)
         raise LocalProtocolError("brates-factor", output.brates_factor, expected)
-    for column in mine.columns:
-        there = theirs.place_of(column.data_type.bit)
-        period = column.period if there is None else theirs.columns[there].period
-        if period != column.period:
-            raise LocalProtocolError(f"period of {column.name}", column.period, f"{period} (ms)")
+    for one in mine.columns:
+        there = theirs.place_of(one.data_type.bit)
+        period = one.period if there is None else theirs.columns[there].period
+        if period != one.period:
+            raise LocalProtocolError(f"period of {one.name}", one.period, f"{period} (ms)")
 
 
-def _texts(layout: Layout) -> list[bool]:
-    """For each field of a record, whether it is a text."""
-    return [
-        one.data_type.kind is Kind.DICTIONARY for one in layout.columns for _ in range(_width(one))
-    ]
+def check_number(output: Layout, source: Optional[Layout] = None) -> None:
+    """See whether an output has an element of ``gpt`` for the number of a session, behind those
+    that are summed.
+
+    :param source: that of the source, if it is known.
+    :raises LocalProtocolError: it has none.
+    """
+    least = _tags_of(source) + 1
+    if output.elements.get(_GPT, 0) < least:
+        had = ",".join(_word(one) for one in output.columns) or "nothing"
+        raise LocalProtocolError("store", had, f"gpt({least}) at least, the last for the lease")
 
 
-def _width(column: Column) -> int:
-    """How many fields a column has in a record."""
-    each = 3 if column.data_type.kind is Kind.FREQUENCY else 1
-    return each * (column.elements or 1)
+def with_number(source: Declaration) -> Declaration:
+    """What a table is declared as that has the sums of another one, and numbers of sessions."""
+    layout = source.layout
+    # HAProxy takes no gpt0 beside gpt: it is the first element of that.
+    columns = [one for one in layout.columns if one.name not in ("gpt0", "gpt")]
+    columns.append(column("gpt", elements=_tags_of(layout) + 1))
+    return attrs.evolve(source, layout=attrs.evolve(layout, columns=in_bit_order(columns)))
 
 
-def _steps(source: Layout, output: Layout, tags: int) -> tuple[list[tuple[int, int, int]], bool]:
-    """What becomes of each value of the output, as `Adder` has it; and whether current connections
-    are among them."""
-    places: dict[int, tuple[int, Column]] = {}
+def _tags_of(source: Optional[Layout]) -> int:
+    """How many elements ``gpt`` takes for a source."""
+    elements = {} if source is None else source.elements
+    return elements.get(_GPT) or (1 if _GPT0 in elements else 0)
+
+
+def _word(column: Column) -> str:
+    return column.name if column.elements is None else f"{column.name}({column.elements})"
+
+
+def _steps(source: Layout, output: Layout, tags: int, stamped: bool) -> list[tuple[int, int, int]]:
+    """What becomes of each value of the output, as `Adder` has it."""
+    places: dict[int, tuple[int, int]] = {}
     place = 0
-    for column in source.columns:
-        places[column.data_type.bit] = place, column
-        place += _width(column)
+    for theirs in source.columns:
+        places[theirs.data_type.bit] = place, theirs.elements or 1
+        place += len(theirs.fields)
     steps = []
-    for column in output.columns:
-        data_type, period = column.data_type, column.period or 0
-        first, theirs = places.get(data_type.bit, (0, None))
-        there = 0 if theirs is None else theirs.elements or 1
+    for mine in output.columns:
+        data_type, period = mine.data_type, mine.period or 0
+        bit = data_type.bit
+        if bit == _GPT and _GPT not in places:
+            bit = _GPT0
+        first, there = places.get(bit, (0, 0))
         each = 3 if data_type.kind is Kind.FREQUENCY else 1
-        for element in range(column.elements or 1):
-            if element < there:
+        for element in range(mine.elements or 1):
+            if stamped and data_type.bit == _GPT and element + 1 == mine.elements:
+                steps.append((adding.STAMP, 0, 0))
+            elif element < there:
                 steps.append((_how(data_type, tags), first + each * element, period))
             else:
                 steps.append((adding.NOTHING, 0, period))
-    return steps, any(how == adding.CONNECTIONS for how, _, _ in steps)
+    return steps
 
 
 def _how(data_type: DataType, tags: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from peerproto.updates.stamping import UNSTAMPED
 from peerproto.wire.varint import encode
 
 UINT32: Final = 0xFFFFFFFF
@@ -35,6 +36,8 @@ RATE: Final = 7
 """A frequency counter."""
 NOTHING: Final = 8
 """A value that no peer has."""
+STAMP: Final = 9
+"""What stands for the number of a session."""
 
 _OFF: Final = 400
 """Events that a rate may be off, in 800ths, before it is added up again…"""
@@ -129,7 +132,7 @@ class Adder:
             if how == RATE:
                 self._add_rate(out, fields, place, width, elapsed, period)
                 continue
-            value = 0
+            value = UNSTAMPED if how == STAMP else 0
             if how in (COUNTER, LARGE_COUNTER):
                 for at in range(place, len(fields), width):
                     value += fields[at]

@@ -7,6 +7,7 @@ from typing import Final, Optional
 from peerproto.tables.store import TableStore
 from peerproto.updates.lesson import LessonRequest, Lessons
 from peerproto.updates.live import LiveBytes
+from peerproto.updates.stamping import Stamping
 from peerproto.wire.dictionary import SendingDictionary
 
 _MOST_LIVES: Final = 16
@@ -16,8 +17,10 @@ _MOST_LIVES: Final = 16
 class Outgoing:
     """The updates of one table on their way to peers."""
 
-    def __init__(self, store: TableStore) -> None:
+    def __init__(self, store: TableStore, stamped: Optional[int] = None) -> None:
+        """See `stamp`."""
         self.store = store
+        self.stamp(stamped)
         self.left_out: dict[bytes, int] = {}
         """Entries that were too long to be sent and of which that was not said yet: by key, how
         many bytes of payload an update would have had."""
@@ -25,6 +28,10 @@ class Outgoing:
         self.lessons = self._lessons.shared
         """Those under way that others can join (`peerproto.updates.lesson`)."""
         self._live: dict[Optional[int], LiveBytes] = {}
+
+    def stamp(self, element: Optional[int]) -> None:
+        """Send the numbers of sessions in this element of ``gpt``, or in none."""
+        self.stamping = None if element is None else Stamping(element)
 
     def request(self, timed: bool, update_id: bytes) -> LessonRequest:
         """A peer wants to learn the table: ``timed`` is whether updates tell their life, and

@@ -51,6 +51,14 @@ class Column:
         """The name of the data type."""
         return self.data_type.name
 
+    @property
+    def fields(self) -> list[bool]:
+        """For each field that it has in a record, whether that is a text."""
+        if self.data_type.kind is Kind.DICTIONARY:
+            return [True]
+        each = 3 if self.data_type.kind is Kind.FREQUENCY else 1
+        return [False] * (each * (self.elements or 1))
+
     def shortened(self, elements: int) -> Column:
         """The same with no more than so many elements, if it is an array."""
         if self.elements is None or self.elements <= elements:

@@ -20,6 +20,9 @@ edge = 127.0.0.1:4
 rates = type ip size 1m expire 1m store http_req_rate(10s)
 slow = type ip size 1m expire 1m store http_req_rate(60s)
 names = type string len 8 size 1m expire 1m store gpc0
+plain = type ip size 1m expire 1m store http_req_rate(10s)
+tags = type ip size 1m expire 1m store gpt(2)
+sums = type ip size 1m expire 1m store gpt(2)
 few = type ipv6 size 16 expire 2s store gpt(3)
 long = type ipv6 size 16 expire 3s store gpt(4)
 blocks = type ip size 1m expire 1m brates-factor 1k store http_req_rate(10s)
@@ -92,6 +95,9 @@ class AggregateConfigTests(SynchronousTestCase):
             ("[aggregate rates]\nto = slow\n", 1, "period of http_req_rate 60000", "10000 (ms)"),
             (begin + "[aggregate sum]\nto = rates\n", 3, "to = rates", "no circle"),
             (begin + "[aggregate slow]\nto = sum\n", 3, "to = sum", "a table of its own"),
+            ("[aggregate rates]\nto = plain\nlease = x\n", 1, "store http_req_rate", "gpt(1) at"),
+            ("[aggregate gone]\nto = plain\nlease = x\n", 1, "store http_req_rate", "gpt(1) at"),
+            ("[aggregate tags]\nto = sums\nlease = x\n", 1, "store gpt(2)", "gpt(3) at least"),
             (begin + "lease = names\n", 2, "type of keys string", "ipv6"),
             (begin + "lease = few\n", 2, "store gpt(3)", "gpt(4)"),
             (begin + "lease = long\n", 2, "expire 3000 ms", "2s at most"),

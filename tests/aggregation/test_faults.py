@@ -138,7 +138,7 @@ class FaultTests(AggregateTestCase):
 
 class NoRoomTests(AggregateTestCase):
     rules = attrs.evolve(RULES, lease="t.lease")
-    more = {"t.sum": LINE.replace("size 1m", "size 3 nopurge")}
+    more = {"t.sum": LINE.replace("size 1m", "size 3 nopurge") + ",gpt(1)"}
 
     def test_no_room(self) -> None:
         """Sums that find no room are not vouched for, and that is said."""

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto import Declaration, Frequency, LocalProtocolError, StickTableService
-from peerproto.service.sums import Sums, Total, check
+from peerproto import UNSTAMPED, Declaration, Frequency, LocalProtocolError, StickTableService
+from peerproto.service.sums import Sums, Total, check, check_number, with_number
 from peerproto.testing import MemoryNetwork
 
 LINE = (
@@ -76,6 +77,41 @@ class SumsTests(SynchronousTestCase):
         self.assertEqual([one[1:] for one in values["gpc_rate"]], [(0, 0), (66, 0)])
         self.assertEqual(self.values("a", "b", tags="or")["gpt"], (12, 1))
         self.assertEqual(self.values("a")["http_req_cnt"], 1)
+
+    def test_numbers(self) -> None:
+        """With numbers of sessions, the last element of ``gpt`` stands for one, and the others are
+        summed, of which ``gpt0`` is the first; an output without that element is refused."""
+        for line, elements, summed in (
+            ("gpc0", 1, ()),
+            ("gpt(2)", 3, (7, 0)),
+            ("gpt0", 2, (7,)),
+        ):
+            source = Declaration.parse("sum", f"type integer size 1k expire 1m store {line}")
+            output = with_number(source)
+            self.assertEqual(
+                [one.elements for one in output.layout.columns if one.elements], [elements]
+            )
+            name = f"h{len(self.network.services)}"
+            hub = self.network.peer(name, [attrs.evolve(source, name="t"), output])
+            hub.expect_peer("a")
+            hub.share("t", per_peer=True)
+            hub.table("t").set(1, {"gpt[0]" if line == "gpt(2)" else line: 7}, peer="a")
+            sums = Sums(hub.table("t"), hub.table("sum"), stamped=True)
+            (total,), _ = sums.of([(1).to_bytes(4, "big")], ["a"], bool)
+            values = dict(
+                zip(
+                    (one.name for one in output.layout.columns),
+                    output.layout.codec.decode(total.record, 0),
+                )
+            )
+            self.assertEqual(values["gpt"], (*summed, UNSTAMPED))
+            problem = self.assertRaises(
+                LocalProtocolError, check_number, source.layout, source.layout
+            )
+            self.assertIn(f"gpt({elements}) at least", str(problem))
+        self.assertRaises(
+            LocalProtocolError, check_number, self.service.table("t").layout.narrowed(source.layout)
+        )
 
     def test_nothing(self) -> None:
         """Keys that nobody has are told."""

@@ -1,0 +1,134 @@
+"""The number of a session, in updates that are written once for all peers.
+
+A HAProxy may have an entry from this node, or from somebody who got it from this node at another
+time. Where that matters, an element of ``gpt`` of each entry tells by which session it was sent.
+A table has `UNSTAMPED` there; the number of each session takes its place as the updates are sent.
+All these numbers are equally long on the wire, so that nothing else of an update changes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from peerproto.tables.declaration import Declaration
+from peerproto.wire.datatypes import BY_NAME
+from peerproto.wire.frames import DEFINITION, STICK_TABLE, TIMED_UPDATE, UPDATE, Frame
+from peerproto.wire.layout import Layout
+from peerproto.wire.messages import TableDefinition, read_message
+from peerproto.wire.varint import decode, encode
+
+UNSTAMPED: Final = 0xF0F0F0F0
+"""What a table has in place of the number of a session."""
+
+_LEAST: Final = 240 + 2048 + (2048 << 7) + (2048 << 14)
+"""The least number that is as long on the wire."""
+
+_MARK: Final = encode(UNSTAMPED)
+_WIDTH: Final = len(_MARK)
+_GPT: Final = BY_NAME["gpt"].bit
+
+
+def new_number() -> int:
+    """A number for a session, by chance: no session had it before, but for one in 4,000,000,000."""
+    while True:
+        number = _LEAST + secrets.randbelow((1 << 32) - _LEAST)
+        if number != UNSTAMPED:
+            return number
+
+
+class Cutter:
+    """Finds where the numbers stand in updates of one layout."""
+
+    def __init__(self, key_length: int, before: list[bool], has_number: bool) -> None:
+        """
+        :param key_length: bytes of every key; 0 if they differ.
+        :param before: for each field of a record before the number, whether it is a text.
+        :param has_number: whether there is a number at all.
+        """
+        self._key_length = key_length
+        self._before = before
+        self._has_number = has_number
+
+    def cut(self, data: bytes, at: int, places: list[int]) -> int:
+        """Add the places of the numbers in the updates from ``at`` on: where these end, by another
+        message or by the end of ``data``."""
+        end = len(data)
+        while at < end and data[at] == STICK_TABLE:
+            kind = data[at + 1]
+            if kind not in (UPDATE, TIMED_UPDATE):
+                break
+            length = data[at + 2]
+            at += 3
+            if length >= 240:
+                length, at = decode(data, at - 1)
+            following = at + length
+            # The id, and the life.
+            at += 4 if kind == UPDATE else 8
+            if self._key_length:
+                at += self._key_length
+            else:
+                length, at = decode(data, at)
+                at += length
+            for is_text in self._before:
+                length = data[at]
+                at += 1
+                if length >= 240:
+                    length, at = decode(data, at - 1)
+                if is_text:
+                    at += length
+            if self._has_number and data[at : at + _WIDTH] == _MARK:
+                places.append(at)
+            at = following
+        return at
+
+
+class Stamping:
+    """Puts the numbers of sessions into the updates of one table."""
+
+    def __init__(self, element: int) -> None:
+        """``element`` is the one of ``gpt`` that has the number, -1 the last one."""
+        self.element = element
+        self._cutters: dict[Layout, Cutter] = {}
+        self._data = b""
+        self._pieces: list[bytes] = []
+        """What the latest data has between the numbers: others are given the same in turn."""
+
+    def stamped(self, data: bytes, declaration: Declaration, number: bytes) -> bytes:
+        """The same updates with the encoded ``number`` of a session.
+
+        :param declaration: that by which the first update was announced.
+        """
+        if data is not self._data:
+            self._data, self._pieces = data, self._cut(data, declaration.layout)
+        return number.join(self._pieces)
+
+    def _cut(self, data: bytes, layout: Layout) -> list[bytes]:
+        places: list[int] = []
+        at = 0
+        while True:
+            at = self._cutter(layout).cut(data, at, places)
+            if at == len(data):
+                break
+            # Definitions stand between updates that have other columns.
+            length, begin = decode(data, at + 2)
+            at = begin + length
+            message = read_message(Frame(STICK_TABLE, DEFINITION, data[begin:at]))
+            assert isinstance(message, TableDefinition)
+            layout = message.layout
+        ends = [*places, len(data)]
+        begins = [0, *(place + _WIDTH for place in places)]
+        return [data[begin:end] for begin, end in zip(begins, ends)]
+
+    def _cutter(self, layout: Layout) -> Cutter:
+        cutter = self._cutters.get(layout)
+        if cutter is None:
+            columns = [one for one in layout.columns if one.data_type.bit < _GPT]
+            before = [is_text for one in columns for is_text in one.fields]
+            elements = layout.elements.get(_GPT, 0)
+            element = self.element + (elements if self.element < 0 else 0)
+            before += [False] * element
+            has_number = 0 <= element < elements
+            cutter = Cutter(layout.fixed_key_length, before if has_number else [], has_number)
+            self._cutters[layout] = cutter
+        return cutter
