@@ -24,9 +24,10 @@ from peerproto import (
 )
 from peerproto.aggregation.agenda import Agenda
 from peerproto.aggregation.authority import Authority
-from peerproto.aggregation.lease import LONGEST_LAG, Lease
+from peerproto.aggregation.lease import LINE, LONGEST_LAG, Lease, Vouch
 from peerproto.aggregation.output import Output
 from peerproto.aggregation.rules import Rules
+from peerproto.aggregation.sources import Sources
 from peerproto.aggregation.throughput import Throughput
 from peerproto.service.peer import Peer
 from peerproto.service.sums import Sums, Total
@@ -58,7 +59,9 @@ class Aggregate(Observer):
         self._outputs = Output(service, rules, set() if own is None else own)
         self._clock = clock
         self.rules = rules
-        self.authority = Authority(service, rules)
+        self.sources = Sources(service, rules)
+        """Whose shares are added up."""
+        self.authority = Authority(service, rules, self.sources)
         """Whether the sums may be relied on."""
         self.published = Throughput()
         """How many sums were published."""
@@ -98,7 +101,10 @@ class Aggregate(Observer):
         rules, service = self.rules, self._service
         if self._lease is not None:
             self._lease.check()
-        service.share(rules.source, per_peer=True)
+        for table in rules.shared:
+            service.share(table, per_peer=True)
+        if rules.source_lease is not None and service.find_table(rules.source_lease) is None:
+            service.add_table(Declaration.parse(rules.source_lease, LINE))
         service.share(rules.output, learn=False, stamp=-1 if rules.stamped else None)
         self._running = True
         service.add_observer(self)
@@ -154,7 +160,13 @@ class Aggregate(Observer):
             return
         try:
             self._output = self._outputs.table_for(source)
-            self._sums = Sums(source, self._output, self.rules.tags, self.rules.stamped)
+            self._sums = Sums(
+                source,
+                self._output,
+                self.rules.tags,
+                stamped=self.rules.stamped,
+                numbered=self.rules.source_lease is not None,
+            )
         except LocalProtocolError as problem:
             self.trouble = f"table {source.name} cannot be summed to {self.rules.output}: {problem}"
             self._log.error("aggregate {name}: {why}", name=source.name, why=self.trouble)
@@ -191,14 +203,16 @@ class Aggregate(Observer):
 
     def _moved(self) -> None:
         """Something has happened that authority may depend on."""
+        if self.sources.choose():
+            self._look_at_all()
         self.authority.look(self._service.now())
         self._go_on()
         self._set_alarm()
         if self._lease is not None:
             self._lease.look()
 
-    def vouch(self) -> Optional[int]:
-        """How many sources are in the sums; ``None`` if these are not to be relied on."""
+    def vouch(self) -> Optional[Vouch]:
+        """What the sums are vouched for; ``None`` if they are not to be relied on."""
         if self.why_not() is not None or self.lag() > LONGEST_LAG:
             return None
         return self.authority.vouch()
@@ -262,15 +276,11 @@ class Aggregate(Observer):
             return
         now = self._service.now()
         self._told_at = now if len(self._feed) else None
-        sources = set(self.sources())
+        sources = set(self.sources.names())
         for batch in batches:
             # A share that is gone is nobody's any more.
             if self._sums is not None and (batch.table.peer in sources or batch.cause.removes):
                 self._agenda.changed(batch.raw_keys, now)
-
-    def sources(self) -> list[str]:
-        """The names of the peers whose shares are added up."""
-        return self.rules.of(self._service.peers)
 
     # -- publishing --------------------------------------------------------
 
@@ -318,7 +328,7 @@ class Aggregate(Observer):
         output, sums = self._output, self._sums
         assert output is not None and sums is not None
         now = self._service.now()
-        totals, nothing = sums.of(keys, self.sources(), self._connected)
+        totals, nothing = sums.of(keys, self.sources.names(), self._connected)
         for total in totals:
             again = None if total.again is None else now + total.again
             self._agenda.returns.put(total.raw_key, again)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, Optional
 
 from peerproto import StickTableService
-from peerproto.aggregation.rules import Rules
-from peerproto.service.peer import Peer
+from peerproto.aggregation.lease import Vouch
+from peerproto.aggregation.rules import Rules, alternatives
+from peerproto.aggregation.sources import Sources
 
 _LOOK: Final = 100
 """Time in ms after which it is looked at again who has taught."""
@@ -20,14 +21,15 @@ class Authority:
     until it comes back, or the grace is over: from then on its share counts as it was.
     """
 
-    def __init__(self, service: StickTableService, rules: Rules) -> None:
+    def __init__(self, service: StickTableService, rules: Rules, sources: Sources) -> None:
         self._service = service
         self._rules = rules
+        self._sources = sources
         self.has_begun = False
         """Whether anything may be published."""
         self._wait_until = 0
         self._missing: dict[str, int] = {}
-        """Expected peers that are not in, and since when (in ms)."""
+        """Expected sources that are not in, and since when (in ms)."""
 
     def begin(self, now: int) -> None:
         """The node starts, or the source is another table, at ``now`` (ms)."""
@@ -37,16 +39,11 @@ class Authority:
 
     def look(self, now: int) -> None:
         """See who is in, as of ``now`` (ms)."""
-        missing = [name for name in self._rules.expect if not self.is_in(name)]
-        self._missing = {name: self._missing.get(name, now) for name in missing}
+        missing = [word for word in self._rules.expect if not self._sources.is_in(word)]
+        self._missing = {word: self._missing.get(word, now) for word in missing}
         if not self.has_begun:
             learnt = self._service.up_to_date and not missing
             self.has_begun = learnt or now >= self._wait_until
-
-    def is_in(self, name: str) -> bool:
-        """Whether a peer is connected, and what it has is in the sum."""
-        peer = self._service.peers.get(name)
-        return peer is not None and peer.connected and peer.has_taught(self._rules.source)
 
     @property
     def next_due(self) -> Optional[int]:
@@ -55,13 +52,13 @@ class Authority:
         times = [since + self._rules.grace for since in self._missing.values()]
         if not self.has_begun:
             times = [self._wait_until, now + _LOOK]
-        elif any(self._is_connected(name) for name in self._missing):
+        elif self._rules.source_lease is not None or any(map(self._is_connected, self._missing)):
             times.append(now + _LOOK)
         return min((time for time in times if time > now), default=None)
 
-    def _is_connected(self, name: str) -> bool:
-        peer = self._service.peers.get(name)
-        return peer is not None and peer.connected
+    def _is_connected(self, word: str) -> bool:
+        peers = self._service.peers
+        return any(name in peers and peers[name].connected for name in alternatives(word))
 
     def why_not(self) -> Optional[str]:
         """Why the sum has no authority, in words; ``None`` if it has."""
@@ -72,17 +69,6 @@ class Authority:
         late = [name for name, since in self._missing.items() if now - since < grace]
         return f"{', '.join(late)} missing" if late else None
 
-    def sources_in(self) -> list[Peer]:
-        """The sources that are in."""
-        peers = self._service.peers
-        return [peers[name] for name in self._rules.of(peers) if self.is_in(name)]
-
-    def vouch(self) -> Optional[int]:
-        """How many sources are in the sums; ``None`` if these may be behind.
-
-        They may be if a source was not heard for long, or has yet to get back what it had.
-        """
-        sources = self.sources_in()
-        if self.why_not() is not None or any(one.shares_wait or one.is_silent for one in sources):
-            return None
-        return len(sources)
+    def vouch(self) -> Optional[Vouch]:
+        """What the sums are vouched for; ``None`` if they may be behind."""
+        return None if self.why_not() is not None else self._sources.vouch()

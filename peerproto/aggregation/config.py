@@ -9,7 +9,7 @@ from typing import Any, Final
 from peerproto import Declaration, LocalProtocolError
 from peerproto.aggregation.lease import check_lease
 from peerproto.aggregation.relay import Relay
-from peerproto.aggregation.rules import Rules, check_no_circle, is_pattern
+from peerproto.aggregation.rules import Rules, alternatives, check_no_circle, is_pattern
 from peerproto.service.section import Line, Section, milliseconds, text
 from peerproto.service.sums import TAG_RULES, check, check_number
 
@@ -30,6 +30,7 @@ _KEYS: Final[dict[str, Callable[[Line], Any]]] = {
     "expect-timeout": milliseconds,
     "gpt": lambda line: line.choose(*TAG_RULES),
     "lease": text,
+    "source-lease": text,
 }
 
 _NAMES: Final = {"to": "output", "from": "sources", "gpt": "tags"}
@@ -78,10 +79,15 @@ def _read(section: Section) -> Rules:
 def _check_peers(rules: Rules, section: Section, peers: Collection[str]) -> None:
     for key, words in (("from", rules.sources), ("expect", rules.expect)):
         for word in words:
-            if not is_pattern(word) and word not in peers:
+            names = alternatives(word)
+            read, expected = word, "" if len(names) == 1 or not is_pattern(word) else "names alone"
+            for name in names:
+                if not is_pattern(name) and name not in peers:
+                    read, expected = name, f"one of {', '.join(peers) or 'no peers'}"
+            if expected:
                 line = section.lines.get(key) or section.lines["from"]
-                raise line.wrong(f"one of {', '.join(peers) or 'no peers'}", word)
-    strangers = [one for one in rules.expect if one not in rules.of(peers)]
+                raise line.wrong(expected, read)
+    strangers = [one for one in rules.expect if one not in rules.words(peers)]
     if strangers:
         line = section.lines["expect"]
         raise line.wrong(f"a source: from = {' '.join(rules.sources)}", strangers[0])
@@ -89,8 +95,9 @@ def _check_peers(rules: Rules, section: Section, peers: Collection[str]) -> None
 
 def _check_tables(rules: Rules, section: Section, declared: Mapping[str, Declaration]) -> None:
     source, output = declared.get(rules.source), declared.get(rules.output)
-    if rules.lease is not None and rules.lease in declared:
-        _fits(section.lines["lease"], partial(check_lease, declared[rules.lease]))
+    for key, lease in (("lease", rules.lease), ("source-lease", rules.source_lease)):
+        if lease is not None and lease in declared:
+            _fits(section.lines[key], partial(check_lease, declared[lease]))
     if output is None:
         return
     if source is not None:
@@ -98,7 +105,8 @@ def _check_tables(rules: Rules, section: Section, declared: Mapping[str, Declara
         _fits(section.lines["to"], partial(check, source, output), as_source)
     if rules.stamped:
         layout = None if source is None else source.layout
-        _fits(section.lines["to"], partial(check_number, output.layout, layout))
+        numbered = rules.source_lease is not None
+        _fits(section.lines["to"], partial(check_number, output.layout, layout, numbered))
 
 
 def _fits(line: Line, check: Callable[[], None], why: str = "") -> None:
@@ -126,7 +134,7 @@ def read_relay(section: Section, peers: Collection[str], aggregates: Iterable[Ru
         if word not in peers:
             raise section.lines["hubs"].wrong(f"one of {', '.join(peers) or 'no peers'}", word)
     for rules in aggregates:
-        for table in (rules.source, *rules.made):
+        for table in (*rules.shared, *rules.made):
             if table in values["tables"]:
                 expected = f"a table of no aggregate: there is [{WORD} {rules.source}]"
                 raise section.lines["tables"].wrong(expected, table)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Optional
 
+import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -17,6 +18,7 @@ from peerproto import (
     UNSTAMPED,
     Declaration,
     LocalProtocolError,
+    NodeTime,
     StickTable,
     StickTableService,
 )
@@ -44,6 +46,37 @@ _NUMBER_AT: Final = 2
 """The value that has the number of the session, as each entry of the output has it."""
 
 
+_AHEAD: Final = 1500
+"""Time in ms by which the end of a lease may be ahead: clocks of two hosts differ a little."""
+
+
+@attrs.frozen
+class Vouch:
+    """What a lease says."""
+
+    sources: int
+    """How many sources are in the sums."""
+    left: int = LENGTH
+    """For how many ms from now on they are vouched for."""
+
+    def and_(self, other: Vouch) -> Vouch:
+        """What both say together."""
+        return Vouch(self.sources + other.sources, min(self.left, other.left))
+
+
+def read_lease(table: StickTable, time: NodeTime) -> Optional[Vouch]:
+    """What the lease in a table says now; ``None`` if it is over, or there is none.
+
+    :raises LocalProtocolError: the table is gone, or cannot have a lease.
+    """
+    check_lease(table.declaration)
+    entry = table.get(KEY)
+    if entry is None or entry["gpt[0]"] != FORMAT:
+        return None
+    left = (entry.number("gpt[1]") - time.now() - time.step()) & 0xFFFFFFFF
+    return Vouch(entry.number("gpt[3]"), min(left, LENGTH)) if 0 < left <= _AHEAD else None
+
+
 def check_lease(declaration: Declaration) -> None:
     """See whether a table can have a lease.
 
@@ -69,12 +102,12 @@ class Lease:
         name: str,
         output: str,
         clock: IReactorTime,
-        vouch: Callable[[], Optional[int]],
+        vouch: Callable[[], Optional[Vouch]],
     ) -> None:
         """
         :param name: that of the table.
         :param output: the table with the sums.
-        :param vouch: how many sources are in the sums; ``None`` if these are not to be relied on.
+        :param vouch: tells what the sums are vouched for; ``None`` if they are not.
         """
         self._service = service
         self._name = name
@@ -82,6 +115,7 @@ class Lease:
         self._clock = clock
         self._vouch = vouch
         self._vouched: Optional[int] = None
+        """Of how many sources the lease tells; ``None`` if it is over."""
         self._next: Optional[IDelayedCall] = None
 
     def check(self) -> None:
@@ -104,7 +138,8 @@ class Lease:
     def look(self) -> None:
         """Something has happened: say so at once, if it changes whether the sums are vouched
         for, or of whom they are."""
-        if self._next is not None and self._vouch() != self._vouched:
+        vouch = self._vouch()
+        if self._next is not None and (vouch and vouch.sources) != self._vouched:
             self._renew()
 
     def stop(self) -> None:
@@ -126,13 +161,15 @@ class Lease:
         self._next = self._clock.callLater(RENEWED / 1000, self._renew)
         self._write(self._vouch())
 
-    def _write(self, sources: Optional[int]) -> None:
-        was, self._vouched = self._vouched, sources
-        if sources is None and was is None:
-            return
+    def _write(self, vouch: Optional[Vouch]) -> None:
+        was, self._vouched = self._vouched, None if vouch is None else vouch.sources
+        if vouch is None:
+            if was is None:
+                return
+            vouch = Vouch(0, 0)
         time = self._service.time
-        deadline = time.now() + time.step() + (0 if sources is None else LENGTH)
-        values = (FORMAT, deadline & 0xFFFFFFFF, UNSTAMPED, sources or 0)
+        deadline = time.now() + time.step() + vouch.left
+        values = (FORMAT, deadline & 0xFFFFFFFF, UNSTAMPED, vouch.sources)
         table = self._table
         if table is None:
             table = self._service.add_table(Declaration.parse(self._name, LINE))

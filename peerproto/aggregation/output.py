@@ -8,7 +8,7 @@ import attrs
 
 from peerproto import Declaration, StickTable, StickTableService
 from peerproto.aggregation.rules import Rules
-from peerproto.service.sums import with_number
+from peerproto.service.sums import summed
 
 
 class Output:
@@ -43,7 +43,7 @@ class Output:
 
     def _widened(self, source: Declaration) -> Declaration:
         """The source, with an element for the number of a session if there is to be one."""
-        return with_number(source) if self._rules.stamped else source
+        return summed(source, self._rules.stamped, self._rules.source_lease is not None)
 
     def _fits(self, output: StickTable, source: StickTable) -> bool:
         """Whether it has all columns of its source, its life, and room."""
@@ -54,4 +54,4 @@ class Output:
     def _size(self, source: StickTable) -> Optional[int]:
         """The size of the output: each source may have keys of its own."""
         size = source.declaration.size
-        return None if size is None else size * max(1, len(self._rules.of(self._service.peers)))
+        return None if size is None else size * max(1, len(self._rules.words(self._service.peers)))

@@ -13,12 +13,20 @@ from peerproto import LocalProtocolError
 LONGEST_INTERVAL: Final = 100
 """Time in ms that a change may wait for its interval where the sums are vouched for."""
 
+OR: Final = "|"
+"""Between the names of peers that say the same."""
+
 _WILD: Final = frozenset("*?[")
 
 
 def is_pattern(word: str) -> bool:
     """Whether a word may stand for several names."""
     return not _WILD.isdisjoint(word)
+
+
+def alternatives(word: str) -> list[str]:
+    """The names of the peers that a word stands for, of which one is added up."""
+    return word.split(OR)
 
 
 @attrs.frozen
@@ -30,9 +38,9 @@ class Rules:
     output: str
     """The table that the sums go to."""
     sources: tuple[str, ...] = ("*",)
-    """Names of peers, and patterns of names, whose shares are added up."""
+    """Names of peers, and patterns of names, whose shares are added up; of ``a|b`` one of both."""
     expect: tuple[str, ...] = ()
-    """Names of the peers that must be in the sum before it has authority."""
+    """Those of these words that must be in the sum before it has authority."""
     interval: int = 20
     """A key is published at once, and then once in this time."""
     grace: int = 10_000
@@ -45,6 +53,8 @@ class Rules:
 
     lease: Optional[str] = None
     """The table with the lease; ``None`` for no lease."""
+    source_lease: Optional[str] = None
+    """The table by which sources vouch for what they say, if they are aggregates themselves."""
 
     def __attrs_post_init__(self) -> None:
         """
@@ -68,9 +78,34 @@ class Rules:
         """The tables that this aggregate writes."""
         return (self.output,) if self.lease is None else (self.output, self.lease)
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The tables that peers have shares of."""
+        return (self.source,) if self.source_lease is None else (self.source, self.source_lease)
+
     def of(self, peers: Iterable[str]) -> list[str]:
         """The ones of ``peers`` that are sources."""
-        return [one for one in peers if any(fnmatchcase(one, word) for word in self.sources)]
+        return [
+            one
+            for one in peers
+            if any(fnmatchcase(one, name) for word in self.sources for name in alternatives(word))
+        ]
+
+    def names(self, peers: Iterable[str]) -> list[str]:
+        """The names of all sources, those that are no peers included."""
+        names = [name for word in self.words(peers) for name in alternatives(word)]
+        expected = [name for word in self.expect for name in alternatives(word)]
+        return list(dict.fromkeys((*names, *expected)))
+
+    def expects(self, name: str) -> bool:
+        """Whether a peer is expected, itself or one of several."""
+        return any(name in alternatives(word) for word in self.expect)
+
+    def words(self, peers: Iterable[str]) -> list[str]:
+        """The words for all sources, with names in place of patterns."""
+        several = [word for word in self.sources if OR in word]
+        among = {name for word in several for name in alternatives(word)}
+        return several + [one for one in self.of(peers) if one not in among]
 
 
 def check_no_circle(every: Iterable[Rules]) -> None:
@@ -81,10 +116,10 @@ def check_no_circle(every: Iterable[Rules]) -> None:
     every = list(every)
     output_of: dict[str, str] = {}
     taken: set[str] = set()
-    sources = {rules.source for rules in every}
+    sources = {table for rules in every for table in rules.shared}
     for rules in every:
         for table in rules.made:
-            if table in taken or (table == rules.lease and table in sources):
+            if table in taken or (table != rules.output and table in sources):
                 raise LocalProtocolError(rules.source, table, "a table of its own")
             taken.add(table)
         output_of[rules.source] = rules.output

@@ -64,12 +64,12 @@ class Aggregation(Service):
         """
         after = {one.source: one for one in rules}
         check_no_circle(after.values())
-        stay = {table for one in after.values() for table in (one.source, *one.made)}
+        stay = {table for one in after.values() for table in (*one.shared, *one.made)}
         for source, aggregate in list(self.aggregates.items()):
             old = aggregate.rules
             if after.get(source) != old:
                 self._end(source)
-                self._share_evenly({old.source, *old.made} - stay)
+                self._share_evenly({*old.shared, *old.made} - stay)
 
     def take(self, rules: Iterable[Rules]) -> None:
         """Have these aggregates from now on: those that stay as they are go on. No session is

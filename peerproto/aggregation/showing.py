@@ -20,8 +20,8 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
     )
     source = service.find_table(rules.source)
     shares = {} if source is None else source.contributions()
-    names = dict.fromkeys([*aggregate.sources(), *rules.expect])
-    for name in names:
+    added_up = aggregate.sources.names()
+    for name in rules.names(service.peers):
         peer = service.peers.get(name)
         if peer is None:
             state = "no peer of this node"
@@ -31,10 +31,14 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
             state = "has not taught yet"
         elif peer.shares_wait:
             state = "may have yet to get back what it had"
+        elif aggregate.sources.vouched(name) is None:
+            state = "vouches for nothing"
+        elif name not in added_up:
+            state = "in reserve"
         else:
             ago = peer.status().handshake_ago or 0
             state = f"in for {ago // 1000} s"
-        expected = "yes" if name in rules.expect else "no"
+        expected = "yes" if rules.expects(name) else "no"
         entries = len(shares[name]) if name in shares else 0
         yield f"  {name}: {state}, expected={expected}, entries={entries}\n"
 
@@ -52,7 +56,7 @@ def one_key(aggregate: Aggregate, service: StickTableService, text: str) -> Answ
         raw_key = parse_key(text, source.layout)
     except LocalProtocolError as problem:
         raise CommandError(str(problem)) from problem
-    sources = set(aggregate.sources())
+    sources = set(aggregate.sources.names())
     for entry in source.entries_of(raw_key):
         if entry.peer in sources:
             yield f"{format_entry(entry)}\n"

@@ -47,23 +47,30 @@ class Sums:
     """Adds up the shares of one table, key by key, to entries of another one."""
 
     def __init__(
-        self, source: StickTable, output: StickTable, tags: str = "last", stamped: bool = False
+        self,
+        source: StickTable,
+        output: StickTable,
+        tags: str = "last",
+        stamped: bool = False,
+        numbered: bool = False,
     ) -> None:
         """
         :param source: a table that is shared per peer.
         :param tags: one of `TAG_RULES`.
         :param stamped: whether the last element of the output's ``gpt`` stands for the number of
             a session: see `peerproto.UNSTAMPED`.
+        :param numbered: whether the last element of the source's ``gpt`` is such a number, and is
+            not summed.
         :raises LocalProtocolError: one cannot be summed to the other.
         """
         check(source.declaration, output.declaration)
         if stamped:
-            check_number(output.layout, source.layout)
+            check_number(output.layout, source.layout, numbered)
         self._source = source
         expire = output.declaration.expire
         self._whole = expire - min(_ON_TIME, expire // 100) if expire else 0
         """The life in ms from which on a sum has that of its table."""
-        steps = _steps(source.layout, output.layout, TAG_RULES[tags], stamped)
+        steps = _steps(source.layout, output.layout, TAG_RULES[tags], stamped, numbered)
         self.has_conn_cur = any(how == adding.CONNECTIONS for how, _, _ in steps)
         texts = [is_text for column in source.layout.columns for is_text in column.fields]
         self._adder = Adder(texts, steps)
@@ -130,44 +137,54 @@ def check(source: Declaration, output: Declaration) -> None:
             raise LocalProtocolError(f"period of {one.name}", one.period, f"{period} (ms)")
 
 
-def check_number(output: Layout, source: Optional[Layout] = None) -> None:
+def check_number(output: Layout, source: Optional[Layout] = None, numbered: bool = False) -> None:
     """See whether an output has an element of ``gpt`` for the number of a session, behind those
     that are summed.
 
-    :param source: that of the source, if it is known.
+    :param source: that of the source, if it is known; ``numbered`` is whether it has such an
+        element, too.
     :raises LocalProtocolError: it has none.
     """
-    least = _tags_of(source) + 1
+    least = _tags_of(source, numbered) + 1
     if output.elements.get(_GPT, 0) < least:
         had = ",".join(_word(one) for one in output.columns) or "nothing"
         raise LocalProtocolError("store", had, f"gpt({least}) at least, the last for the lease")
 
 
-def with_number(source: Declaration) -> Declaration:
-    """What a table is declared as that has the sums of another one, and numbers of sessions."""
+def summed(source: Declaration, stamped: bool, numbered: bool) -> Declaration:
+    """What a table is declared as that has the sums of another one: see `Sums`."""
+    if not stamped and not numbered:
+        return source
     layout = source.layout
     # HAProxy takes no gpt0 beside gpt: it is the first element of that.
     columns = [one for one in layout.columns if one.name not in ("gpt0", "gpt")]
-    columns.append(column("gpt", elements=_tags_of(layout) + 1))
+    elements = _tags_of(layout, numbered) + stamped
+    if elements:
+        columns.append(column("gpt", elements=elements))
     return attrs.evolve(source, layout=attrs.evolve(layout, columns=in_bit_order(columns)))
 
 
-def _tags_of(source: Optional[Layout]) -> int:
-    """How many elements ``gpt`` takes for a source."""
+def _tags_of(source: Optional[Layout], numbered: bool) -> int:
+    """How many elements of ``gpt`` are summed of a source."""
     elements = {} if source is None else source.elements
-    return elements.get(_GPT) or (1 if _GPT0 in elements else 0)
+    if _GPT in elements:
+        return elements[_GPT] - numbered
+    return 1 if _GPT0 in elements else 0
 
 
 def _word(column: Column) -> str:
     return column.name if column.elements is None else f"{column.name}({column.elements})"
 
 
-def _steps(source: Layout, output: Layout, tags: int, stamped: bool) -> list[tuple[int, int, int]]:
+def _steps(
+    source: Layout, output: Layout, tags: int, stamped: bool, numbered: bool
+) -> list[tuple[int, int, int]]:
     """What becomes of each value of the output, as `Adder` has it."""
     places: dict[int, tuple[int, int]] = {}
     place = 0
     for theirs in source.columns:
-        places[theirs.data_type.bit] = place, theirs.elements or 1
+        last = numbered and theirs.data_type.bit == _GPT
+        places[theirs.data_type.bit] = place, (theirs.elements or 1) - last
         place += len(theirs.fields)
     steps = []
     for mine in output.columns:

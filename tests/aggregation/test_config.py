@@ -71,6 +71,17 @@ class AggregateConfigTests(SynchronousTestCase):
         self.assertEqual(rules.expect, ("lb1",))
         self.assertEqual((self.read("").aggregates, self.read("").relay), ((), Relay()))
 
+    def test_levels(self) -> None:
+        """Of several peers one is added up; each of them is expected as long as none is in."""
+        (rules,) = self.read(
+            "[aggregate rates]\nto = sum\nfrom = edge|lb2 lb*\nsource-lease = below\n"
+        ).aggregates
+        self.assertEqual((rules.source_lease, rules.expect), ("below", ("edge|lb2",)))
+        peers = ["lb1", "lb2", "edge", "other"]
+        self.assertEqual(rules.words(peers), ["edge|lb2", "lb1"])
+        self.assertEqual(rules.names(peers), ["edge", "lb2", "lb1"])
+        self.assertEqual([rules.expects(one) for one in peers], [False, True, True, False])
+
     def test_refused(self) -> None:
         """What is wrong is refused with its line, what was read and what was expected."""
         begin = "[aggregate rates]\nto = sum\n"
@@ -98,6 +109,17 @@ class AggregateConfigTests(SynchronousTestCase):
             ("[aggregate rates]\nto = plain\nlease = x\n", 1, "store http_req_rate", "gpt(1) at"),
             ("[aggregate gone]\nto = plain\nlease = x\n", 1, "store http_req_rate", "gpt(1) at"),
             ("[aggregate tags]\nto = sums\nlease = x\n", 1, "store gpt(2)", "gpt(3) at least"),
+            (begin + "from = lb1|lb9\n", 2, "lb9", "one of lb1, lb2, edge"),
+            (begin + "from = lb1|lb*\n", 2, "lb1|lb*", "names alone"),
+            (begin + "from = lb1|lb2\nexpect = lb1\n", 3, "lb1", "a source: from = lb1|lb2"),
+            (begin + "source-lease = few\n", 2, "store gpt(3)", "gpt(4)"),
+            (begin + "lease = x\nsource-lease = x\n", 2, "lease = x", "a table of its own"),
+            (
+                "[aggregate rates]\nto = plain\nlease = x\nsource-lease = y\n",
+                1,
+                "store http_req_rate",
+                "gpt(1) at",
+            ),
             (begin + "lease = names\n", 2, "type of keys string", "ipv6"),
             (begin + "lease = few\n", 2, "store gpt(3)", "gpt(4)"),
             (begin + "lease = long\n", 2, "expire 3000 ms", "2s at most"),

@@ -6,7 +6,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto import UNSTAMPED, Declaration, Frequency, LocalProtocolError, StickTableService
-from peerproto.service.sums import Sums, Total, check, check_number, with_number
+from peerproto.service.sums import Sums, Total, check, check_number, summed
 from peerproto.testing import MemoryNetwork
 
 LINE = (
@@ -81,13 +81,13 @@ class SumsTests(SynchronousTestCase):
     def test_numbers(self) -> None:
         """With numbers of sessions, the last element of ``gpt`` stands for one, and the others are
         summed, of which ``gpt0`` is the first; an output without that element is refused."""
-        for line, elements, summed in (
+        for line, elements, tags in (
             ("gpc0", 1, ()),
             ("gpt(2)", 3, (7, 0)),
             ("gpt0", 2, (7,)),
         ):
             source = Declaration.parse("sum", f"type integer size 1k expire 1m store {line}")
-            output = with_number(source)
+            output = summed(source, True, False)
             self.assertEqual(
                 [one.elements for one in output.layout.columns if one.elements], [elements]
             )
@@ -104,7 +104,7 @@ class SumsTests(SynchronousTestCase):
                     output.layout.codec.decode(total.record, 0),
                 )
             )
-            self.assertEqual(values["gpt"], (*summed, UNSTAMPED))
+            self.assertEqual(values["gpt"], (*tags, UNSTAMPED))
             problem = self.assertRaises(
                 LocalProtocolError, check_number, source.layout, source.layout
             )

@@ -1,0 +1,88 @@
+"""The sources of an aggregate: whose shares are added up, and what each vouches for.
+
+A source is a peer, or one of several that say the same: of these, one that vouches for what it
+says. A source that is an aggregate itself, on another node, does so by a lease of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Optional
+
+from twisted.logger import Logger
+
+from peerproto import LocalProtocolError, StickTableService
+from peerproto.aggregation.lease import Vouch, read_lease
+from peerproto.aggregation.rules import Rules, alternatives
+
+
+class Sources:
+    """Knows who is in the sum."""
+
+    _log = Logger()
+
+    def __init__(self, service: StickTableService, rules: Rules) -> None:
+        self._service = service
+        self._rules = rules
+        self._chosen: dict[str, str] = {}
+        """By the word for several peers, the one whose share is added up."""
+
+    def names(self) -> list[str]:
+        """The names of the peers whose shares are added up."""
+        return [self._chosen.get(word, names[0]) for word, names in self._groups()]
+
+    def choose(self) -> bool:
+        """Of several peers that say the same, choose one that vouches for it: whether another one
+        was chosen. One that is chosen stays so as long as it does."""
+        moved = False
+        for word, names in self._groups():
+            now = self._chosen.setdefault(word, names[0])
+            if len(names) > 1 and not self.is_in(now):
+                better = next((name for name in names if self.is_in(name)), now)
+                if better != now:
+                    self._chosen[word] = better
+                    self._log.info("{word}: {name} is added up now", word=word, name=better)
+                    moved = True
+        return moved
+
+    def _groups(self) -> Iterator[tuple[str, list[str]]]:
+        """Those of the sources that are peers of this node, by the word for them."""
+        peers = self._service.peers
+        for word in self._rules.words(peers):
+            names = [one for one in alternatives(word) if one in peers]
+            if names:
+                yield word, names
+
+    def is_in(self, word: str) -> bool:
+        """Whether one of the peers of this word is connected, has taught what it has, and vouches
+        for it."""
+        return any(self.vouched(name) is not None for name in alternatives(word))
+
+    def vouched(self, name: str) -> Optional[Vouch]:
+        """What a peer vouches for; ``None`` if it is not in."""
+        peer = self._service.peers.get(name)
+        if peer is None or not peer.connected or not peer.has_taught(self._rules.source):
+            return None
+        if self._rules.source_lease is None:
+            return Vouch(1)
+        table = self._service.find_table(self._rules.source_lease)
+        share = None if table is None else table.contributions().get(name)
+        try:
+            return None if share is None else read_lease(share, self._service.time)
+        except LocalProtocolError as problem:
+            self._log.debug("the lease of {name}: {why}", name=name, why=problem)
+            return None
+
+    def vouch(self) -> Optional[Vouch]:
+        """What all that are in vouch for together; ``None`` if the sum may be behind.
+
+        It may be if a source was not heard for long, or has yet to get back what it had.
+        """
+        together = Vouch(0)
+        for name in self.names():
+            one, peer = self.vouched(name), self._service.peers[name]
+            if one is not None:
+                if peer.shares_wait or peer.is_silent:
+                    return None
+                together = together.and_(one)
+        return together
