@@ -114,7 +114,8 @@ soak: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest -s e2e/soak.py
 
 long: $(VENV)/test.stamp programs
-	RELOADS=30 ENTRIES=1000000 $(BIN)/python -m pytest -n 2 e2e/test_reloads.py e2e/test_old_process.py \
+	RELOADS=30 CHAOS=5 ENTRIES=1000000 $(BIN)/python -m pytest -n 2 e2e/test_reloads.py \
+		e2e/test_old_process.py e2e/test_sum_chaos.py \
 		e2e/test_handover.py::test_soft_finish e2e/test_runtime.py::test_whole_answers
 
 apidoc: $(VENV)/test.stamp
