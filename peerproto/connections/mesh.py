@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -192,7 +192,7 @@ class Mesh:
         self._moved(session, None)
         self.resync_moved()
 
-    def _took(self, session: Session, events: list[Event]) -> None:
+    def _took(self, session: Session, events: Sequence[Event]) -> None:
         learnt: list[Changes] = []
         others: list[Event] = []
         for event in events:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Optional, cast
 
 from twisted.internet.abstract import FileDescriptor
@@ -47,7 +47,7 @@ class SessionProtocol(Protocol):
         session: Session,
         clock: IReactorTime,
         turns: Cooperator,
-        took: Callable[[Session, list[Event]], None],
+        took: Callable[[Session, Sequence[Event]], None],
         ended: Callable[[Session, str], None],
     ) -> None:
         """
@@ -99,7 +99,7 @@ class SessionProtocol(Protocol):
         if self._ended is not None:
             cast(IPushProducer, self.transport).resumeProducing()
 
-    def _happened(self, events: list[Event]) -> None:
+    def _happened(self, events: Sequence[Event]) -> None:
         if events:
             self._took(self.session, events)
 

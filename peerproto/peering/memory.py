@@ -39,7 +39,8 @@ class Counters:
     """Messages of sessions, of all kinds; hellos and answers to them are none."""
     tx_messages: int = 0
     rx_bytes: int = 0
-    """Bytes of sessions, without what TLS and TCP add."""
+    """Bytes of sessions, without what TLS and TCP add. Those of a message that is not whole yet are
+    counted some seconds later at most."""
     tx_bytes: int = 0
     refused_definitions: int = 0
     """Definitions of tables that are not shared, since ours differ or there is none."""

@@ -8,7 +8,7 @@ others to know, it returns. After each of these, sessions may have something to 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 import attrs
@@ -194,7 +194,7 @@ class Node:
                 batches += self._all_took(session, session.look_again((table,), now), now)
         return batches
 
-    def _all_took(self, session: Session, events: list[Event], now: int) -> list[Changes]:
+    def _all_took(self, session: Session, events: Sequence[Event], now: int) -> list[Changes]:
         return [batch for event in events for batch in self.took(session, event, now)]
 
     def ended(self, session: Session, why: str, now: int) -> list[Changes]:

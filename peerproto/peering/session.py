@@ -11,7 +11,7 @@ resync of the node to say.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption
@@ -65,6 +65,11 @@ READ_AT_ONCE: Final = 1000
 
 COSTLY: Final = 10
 """As many others a message of a costly kind (a definition, a request) counts for."""
+
+# To look up a member of an enum takes long, and a session is asked for each read.
+_LIVE: Final = SessionState.LIVE
+_TEACHING: Final = SessionState.TEACHING
+_IN_LESSON: Final = (SessionState.TEACHING, SessionState.AWAITING_CONFIRM)
 
 
 class Session:
@@ -147,12 +152,12 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether the session has ended."""
-        return self.state is SessionState.ENDED
+        return self.ended_by is not None
 
     @property
     def teaching(self) -> bool:
         """Whether a lesson for the peer is under way, or not confirmed yet."""
-        return self.state in (SessionState.TEACHING, SessionState.AWAITING_CONFIRM)
+        return self.state in _IN_LESSON
 
     @property
     def learning(self) -> bool:
@@ -259,43 +264,48 @@ class Session:
 
     # -- receiving -------------------------------------------------------
 
-    def receive(self, data: bytes, now: int) -> list[Event]:
+    def receive(self, data: bytes, now: int) -> Sequence[Event]:
         """Take bytes from the peer: what comes of them, in the order in which it happened.
 
         What they bring is stored at the end of them, or of a lesson. A protocol error ends
         the session, after what came before it was taken. What costs much is not all read
         at once: see `unread`.
         """
-        liveness = self._liveness
-        if now != liveness.noted_at:
-            liveness.received(now)
-        self.peer.counters.rx_bytes += len(data)
+        if now != self._liveness.noted_at:
+            self._liveness.received(now)
         if self._frames.add(data) and not self.unread:
             return self.read_on(now)
-        return []
+        return ()
 
-    def read_on(self, now: int) -> list[Event]:
+    def read_on(self, now: int) -> Sequence[Event]:
         """Read the messages that wait: what comes of them."""
-        frames = self._frames
+        frames, receiver = self._frames, self._receiver
+        counters = self.peer.counters
+        counters.rx_bytes += frames.take_count()
         self.unread = False
         if self.over:
             frames.drop()
-            return []
+            return ()
         self._now = now
         self._read = 0
-        receiver = self._receiver
+        read_run = receiver.read_run
         try:
-            while True:
-                frames.read_run(receiver.read_run, now)
+            while self._read < READ_AT_ONCE:
+                frames.read_run(read_run, now)
                 frame = frames.next()
                 if frame is None:
                     break
-                self._take(frame)
-                if self.over:
-                    break
-                if self._read >= READ_AT_ONCE:
-                    self.unread = True
-                    break
+                self._read += 1
+                counters.rx_messages += 1
+                if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:
+                    self._heard += 1
+                    receiver.update(frame, now)
+                else:
+                    self._take(frame)
+                    if self.over:
+                        break
+            else:
+                self.unread = True
         except RemoteProtocolError as problem:
             self._say(ErrorMessage(problem.code).encode())
             too_long = isinstance(problem, OversizedMessage)
@@ -305,21 +315,16 @@ class Session:
             self._events.append(Moved())
         return self.happened()
 
-    def happened(self) -> list[Event]:
+    def happened(self) -> Sequence[Event]:
         """The events that were not returned yet."""
         if not self._events:
-            return []
+            return ()
         events = self._events[:]
         self._events.clear()
         return events
 
     def _take(self, frame: Frame) -> None:
-        self._read += 1
-        self.peer.counters.rx_messages += 1
-        if frame.message_class == STICK_TABLE and frame.message_type in UPDATES:
-            self._heard += 1
-            self._receiver.update(frame, self._now)
-            return
+        """Take a message that is no update."""
         message = read_message(frame)
         if message is None:
             return
@@ -461,9 +466,9 @@ class Session:
         """Whether `pull` has something to give."""
         if self._urgent or self._confirms or self._to_define:
             return True
-        if self.state is SessionState.TEACHING or (self._receiver.to_ack and self._may_ack):
+        if self.state is _TEACHING or (self._receiver.to_ack and self._may_ack):
             return True
-        if self.state is SessionState.LIVE:
+        if self.state is _LIVE:
             for one in self._receiver.sent:
                 if one.has_more:
                     return True
@@ -488,7 +493,7 @@ class Session:
             self._define(out, room)
         if self._receiver.to_ack and self._may_ack:
             self._ack(out)
-        if self.state is SessionState.LIVE:
+        if self.state is _LIVE:
             for shared in self._receiver.sent:
                 if shared.has_more and len(out) < room:
                     changes, live = self._sender.changes(
@@ -502,7 +507,7 @@ class Session:
                     shared.sent, shared.said = live.sent, live.said or shared.said
                     self._end_sparing(shared)
                     out += changes
-        elif self.state is SessionState.TEACHING:
+        elif self.state is _TEACHING:
             self._teach(out, room)
         if out:
             self._liveness.sent(now)
@@ -530,7 +535,7 @@ class Session:
 
         Not during a lesson, whose ids are not in the order of changes.
         """
-        return self.state is not SessionState.ENDED and not self._precedence.learning
+        return not (self.over or self._precedence.learning)
 
     def _ack(self, out: bytearray) -> None:
         """Add an ack of each table of which updates came since the last one."""
@@ -565,11 +570,12 @@ class Session:
         wake = min(self._liveness.heartbeat_at, self._liveness.period_end)
         return wake if self.ask_at is None else min(wake, self.ask_at)
 
-    def wake(self, now: int) -> list[Event]:
+    def wake(self, now: int) -> Sequence[Event]:
         """Time has passed: a heartbeat may be due, or the peer may be dead."""
         if self.over:
-            return []
+            return ()
         self._now = now
+        self.peer.counters.rx_bytes += self._frames.take_count()
         self.peer.log.catch_up(now)
         if self.ask_at is not None and now >= self.ask_at:
             if self.teaching:
@@ -636,7 +642,7 @@ class Session:
 
     def look_again(
         self, added: Collection[TableStore], now: int, adopt: bool = False
-    ) -> list[Event]:
+    ) -> Sequence[Event]:
         """Other tables are shared than before: the peer's may be among them now.
 
         The tables that were ``added`` are defined to the peer, which may do the same. With
@@ -664,6 +670,7 @@ class Session:
 
     def _end(self, on: SessionInput, why: str) -> None:
         self._step(on)
+        self.peer.counters.rx_bytes += self._frames.take_count()
         self.ended_by = why
         self._confirms = 0
         self._precedence.end()

@@ -59,8 +59,12 @@ class FrameBuffer:
         self._data = b""
         self._position = 0
         """Where the next frame begins in these."""
-        self._missing = 2
-        """Bytes without which the frame that is waited for is not complete."""
+        self._received = 0
+        """How many bytes came in all."""
+        self._counted = 0
+        """How many of them `take_count` has told of."""
+        self._needed = 2
+        """How many of them there must be for the frame that is waited for to be complete."""
         self._kept: list[bytes] = []
         """What came of it after them."""
 
@@ -68,20 +72,28 @@ class FrameBuffer:
         """Bytes kept of an unfinished frame."""
         return len(self._data) - self._position + sum(map(len, self._kept))
 
+    def take_count(self) -> int:
+        """How many bytes came since this was asked last: cheaper than to count at each read."""
+        count = self._received - self._counted
+        self._counted = self._received
+        return count
+
     def add(self, data: bytes) -> bool:
         """Take bytes: whether they may complete a frame. Only then call `next`, until ``None``.
 
         The others are put aside with no more than a look at the frame's head, so a
         peer that sends one byte at a time costs little for each.
         """
-        missing = self._missing - len(data)
-        if missing > 0:
-            self._missing = missing
+        self._received = received = self._received + len(data)
+        if received < self._needed:
             self._kept.append(data)
             return False
-        if self._kept or self._position < len(self._data):
-            data = b"".join((self._data[self._position :], *self._kept, data))
+        if self._kept:
+            self._kept.append(data)
+            data = b"".join(self._kept)
             self._kept.clear()
+        if self._position < len(self._data):
+            data = self._data[self._position :] + data
         self._data, self._position = data, 0
         size = len(data)
         if size < 2:
@@ -93,7 +105,7 @@ class FrameBuffer:
         else:
             # A longer length is for `next` to read.
             missing = 3 + data[2] - size if data[2] < 240 else 0
-        self._missing = missing
+        self._needed = received + missing
         return missing <= 0
 
     def next(self) -> Optional[Frame]:
@@ -105,7 +117,7 @@ class FrameBuffer:
         data, start = self._data, self._position
         rest = len(data) - start
         if rest < 2:
-            self._missing = 2 - rest
+            self._needed = self._received + 2 - rest
             return None
         message_class, message_type = data[start], data[start + 1]
         if message_class == RESERVED:
@@ -114,12 +126,12 @@ class FrameBuffer:
             self._position += 2
             return Frame(message_class, message_type)
         if rest < 3:
-            self._missing = 1
+            self._needed = self._received + 1
             return None
         length, begin = data[start + 2], start + 3
         if length >= 240:
             if rest < 2 + varint.MAX_BYTES and not varint_ends(data, start + 2):
-                self._missing = 1
+                self._needed = self._received + 1
                 return None
             length, begin = varint.decode(data, start + 2)
         if length > self._max_payload:
@@ -130,7 +142,7 @@ class FrameBuffer:
             )
         end = begin + length
         if end > len(data):
-            self._missing = end - len(data)
+            self._needed = self._received + end - len(data)
             return None
         self._position = end
         return Frame(message_class, message_type, data[begin:end])
@@ -146,7 +158,7 @@ class FrameBuffer:
         """Drop all bytes that were not taken."""
         self._data, self._position = b"", 0
         self._kept.clear()
-        self._missing = 2
+        self._needed = self._received + 2
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """`add`, and all frames that are complete then. Take them before the next call."""
