@@ -76,9 +76,11 @@ class Definitions:
         self._id_of: dict[str, int] = {}
         """By the name of a table: the id under which it was defined last."""
         self._known: dict[Definition, Known] = {}
-        """Used longest ago first."""
+        """Used longest ago first, once they are half of what may be known."""
         self._size = 0
         """Of all that is known."""
+        self._most = _SIZE * limits.tables_per_peer
+        """What that may be."""
 
     def under_id(self, table_id: int) -> Optional[Definition]:
         """What was defined last under an id."""
@@ -105,9 +107,11 @@ class Definitions:
             return None
         if definition.name in self._differences:
             return None
-        del self._known[definition]
-        self._known[definition] = known
-        if self.under_id(definition.id) is not known.definition:
+        if 2 * self._size > self._most:
+            # With less nothing is forgotten soon, and a peer may switch for each update.
+            self._known[definition] = self._known.pop(definition)
+        defined = self._defined.get(definition.id)
+        if defined is None or defined.definition is not known.definition:
             self._put_under_id(known.definition, None)
         return known
 
@@ -134,7 +138,7 @@ class Definitions:
         known = Known(definition, meaning, meaning.reception, declared)
         self._known[definition] = known
         self._size += known.size
-        while self._size > _SIZE * self._limits.tables_per_peer and len(self._known) > 1:
+        while self._size > self._most and len(self._known) > 1:
             self._size -= self._known.pop(next(iter(self._known))).size
         self._put_under_id(definition, None)
 

@@ -212,6 +212,7 @@ class RunReader:
         keys = self.keys
         values = self.values
         texts = self._texts
+        after = self._after
         position = start
         for _update in range(most):  # mypyc makes an object of each `_`
             if position + 3 > size or data[position] != STICK_TABLE:
@@ -222,10 +223,13 @@ class RunReader:
             end = at + length
             if length >= 240 or end > size:
                 break
-            explicit = kind in (UPDATE, TIMED_UPDATE)
-            timed = kind in (TIMED_UPDATE, INCREMENTAL_TIMED_UPDATE)
-            if not (explicit or timed or kind == INCREMENTAL_UPDATE):
-                break
+            timed = kind == INCREMENTAL_TIMED_UPDATE  # the usual kind
+            explicit = False
+            if not timed and kind != INCREMENTAL_UPDATE:
+                timed = kind == TIMED_UPDATE
+                if not timed and kind != UPDATE:
+                    break
+                explicit = True
             if explicit:
                 at += 4
             life_at = at
@@ -243,11 +247,17 @@ class RunReader:
                 key_end = min(record_at, key_at + longest_string)
             if record_at > end:
                 break
-            at = _after_integers(data, record_at, end, self._before)
+            if COMPILED or after >= 0:
+                at = _after_integers(data, record_at, end, self._before)
+            else:
+                # Less than `record_at` if the record is not whole: that is not where it ends.
+                at = record_at + self._shapes[data[record_at:end].translate(_CLASSES)]
             text = b""
             said = True
             text_at = at
-            if self._after >= 0 and 0 <= at < end:
+            if after >= 0:
+                if not 0 <= at < end:
+                    break
                 if data[at]:
                     at += 2
                     if at > end or data[text_at] != 1:
@@ -262,9 +272,7 @@ class RunReader:
                 else:
                     said = False
                     at += 1
-                at = _after_integers(data, at, end, self._after)
-            elif self._after >= 0:
-                break
+                at = _after_integers(data, at, end, after)
             if at != end:
                 break
             if timed and key_length and not text:

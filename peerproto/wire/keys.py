@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from typing import Union
+from typing import Final, Union
 
 from peerproto.wire import varint
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
@@ -45,6 +45,10 @@ FIXED_LENGTH = {KeyType.INTEGER: 4, KeyType.IPV4: 4, KeyType.IPV6: 16}
 """Announced key length of the types that have only one."""
 
 
+_STRING: Final = KeyType.STRING
+"""To look up a member of an enum takes long, and a key is read for each message."""
+
+
 def read(data: bytes, offset: int, key_type: KeyType, key_length: int) -> tuple[bytes, int]:
     """The raw key at ``offset`` of a message, and where its values start.
 
@@ -52,7 +56,7 @@ def read(data: bytes, offset: int, key_type: KeyType, key_length: int) -> tuple[
 
     :raises MalformedMessage: the message ends inside of the key.
     """
-    if key_type is KeyType.STRING:
+    if key_type is _STRING:
         length, start = varint.decode(data, offset)
         end = start + length
         key = data[start : min(end, start + key_length - 1)]
