@@ -14,7 +14,7 @@ from peerproto.tables.changes import Changes
 from peerproto.tables.store import TableStore
 
 
-@attrs.frozen
+@attrs.define  # what is frozen takes twice as long to make, and this is made for each read
 class Learnt:
     """Updates were stored: what happened in the tables, in that order."""
 

@@ -91,7 +91,7 @@ class PeerTables:
 
     def shares(self, table: TableStore) -> bool:
         """Whether a table is shared with the peer."""
-        return table in self._now()
+        return self.sharing(table) is not None
 
     def alike(self, table: TableStore) -> list[TableStore]:
         """The tables of the peer that have the name of a table of the node."""

@@ -7,7 +7,7 @@ for `peerproto.peering.precedence` to say.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption, Refusal
 from peerproto.peering.definitions import Definitions, Unshared
@@ -34,6 +34,9 @@ from peerproto.wire.frames import STICK_TABLE, Frame
 from peerproto.wire.layout import Layout
 from peerproto.wire.messages import UPDATES, Definition, TableDefinition, read_update
 from peerproto.wire.sizes import LONGEST_UPDATE
+
+_LEARNT: Final = Cause.LEARNT
+"""To look up a member of an enum takes long."""
 
 
 class Receiver:
@@ -247,12 +250,13 @@ class Receiver:
         if len(self._collecting) > 1:
             self._collecting.clear()
             if isinstance(self._current, SharedTable):
-                self._collect(self._current)
+                self._collecting[self._current] = None
 
     def _store(self, shared: SharedTable, now: int) -> None:
         table, reception = shared.table, shared.reception
         assert reception is not None
-        if not reception.reader.keys:
+        reader = reception.reader
+        if not reader.keys:
             return
         sharing = self._directory.sharing(table)
         if sharing is None or not sharing.learn:
@@ -265,19 +269,21 @@ class Receiver:
                 changes = self.waiting.put(shared, keys, rows, shortest, now)
                 if changes:
                     self._events.append(Learnt(changes))
-            self._note_refused(reception, now)
+            if reception.longest_refused:
+                self._note_refused(reception, now)
             return
         relay = sharing.relay
         before = None if relay is None else rows_of(table, reception.keys)
         precedence = self._precedence
         verdict = precedence.judge(shared, reception, now)
         newer = verdict.newer
-        if reception.reader.shortest <= LAST_MOMENT:
+        if reader.shortest <= LAST_MOMENT:
             newer = {*newer, *self._forget(table, reception, now)}
         batches = reception.store(now, self._peer.name, newer, verdict.stays)
-        self._note_refused(reception, now)
+        if reception.longest_refused:
+            self._note_refused(reception, now)
         for batch in batches:
-            if batch.cause is Cause.LEARNT:
+            if batch.cause is _LEARNT:
                 precedence.taken(reception, batch.raw_keys, verdict, now)
                 if relay is not None and before is not None:
                     whom, lesson = self._whom(relay), precedence.learning
@@ -341,10 +347,9 @@ class Receiver:
         self._precedence.end_lesson(now)
 
     def _note_refused(self, reception: Reception, now: int) -> None:
-        """Note the updates that were too long to be sent on, if there were any."""
+        """Note the updates that were too long to be sent on."""
         longest, reception.longest_refused = reception.longest_refused, 0
-        if longest:
-            self._note_not_taken(reception.table, "an update", longest, LONGEST_UPDATE, now)
+        self._note_not_taken(reception.table, "an update", longest, LONGEST_UPDATE, now)
 
     def _note_not_taken(self, table: TableStore, what: str, size: int, most: int, now: int) -> None:
         """Say once in a session that something was too long to be taken."""
@@ -405,8 +410,5 @@ class Receiver:
             shared.reception, shared.definition = reception, definition
             if definition.expire is not None:
                 shared.expire = self._peer.expires[shared.table] = definition.expire
-        self._collect(shared)
-
-    def _collect(self, shared: SharedTable) -> None:
         self._current = shared
         self._collecting[shared] = None

@@ -44,7 +44,7 @@ class Cause(enum.Enum):
 Table = TypeVar("Table", bound=Changing)
 
 
-@attrs.frozen
+@attrs.define
 class ChangedKeys(Generic[Table]):
     """Keys of one table that changed for one cause."""
 
@@ -64,7 +64,7 @@ class ChangedKeys(Generic[Table]):
         return len(self.raw_keys)
 
 
-@attrs.frozen
+@attrs.define
 class Changes(ChangedKeys[Changing]):
     """Changes to one table for one cause, after which the table is consistent.
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-import attrs
 
-
-@attrs.define(eq=False)
 class _Cleared:
     """The dicts of one clear, and which of their keys were stored again since."""
 
-    parts: list[dict[bytes, bytes]]
-    again: set[bytes] = attrs.field(factory=set)
+    def __init__(self, parts: list[dict[bytes, bytes]]) -> None:
+        self.parts = parts
+        self.again: set[bytes] = set()
 
 
 class Clearing:

@@ -22,8 +22,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Optional
 
-import attrs
-
 NEVER: Final = 1 << 62
 """Deadline in ms of what does not expire."""
 
@@ -47,30 +45,25 @@ _FREED: Final = 8
 """So many keys are given back in the time in which one is moved."""
 
 
-@attrs.define(eq=False)
 class _Slot:
     """Keys that are to be looked at together, in the order in which they came."""
 
-    pieces: deque[Sequence[bytes]] = attrs.field(factory=deque)
-    taken: int = 0
-    """How many keys of the first piece were taken."""
-    gathered: list[bytes] = attrs.field(factory=list)
-    """What came after the pieces: few."""
+    def __init__(self) -> None:
+        self.pieces: deque[Sequence[bytes]] = deque()
+        self.taken = 0
+        """How many keys of the first piece were taken."""
+        self.gathered: list[bytes] = []
+        """What came after the pieces: few."""
 
-    def gather(self, keys: Sequence[bytes]) -> None:
-        """Add a few keys."""
-        self.gathered += keys
-        if len(self.gathered) >= _FEW:
-            self._end_piece()
-
-    def _end_piece(self) -> None:
+    def end_piece(self) -> None:
+        """Keep what was gathered."""
         self.pieces.append(tuple(self.gathered))
         self.gathered = []
 
     def keep(self, keys: Sequence[bytes]) -> None:
         """Add keys in pieces of their own."""
         if self.gathered:
-            self._end_piece()
+            self.end_piece()
         for start in range(0, len(keys), _LONGEST_PIECE):
             self.pieces.append(tuple(keys[start : start + _LONGEST_PIECE]))
 
@@ -111,16 +104,19 @@ class ExpirySlots:
 
     def add(self, keys: Sequence[bytes], deadline: int) -> None:
         """Look at ``keys`` when ``deadline`` has passed."""
-        self.places += len(keys)
-        number = self.slot_of(deadline)
+        count = len(keys)
+        self.places += count
+        number = -(-deadline // self.width)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot()
             heapq.heappush(self._order, number)
-        if len(keys) < _FEW:
-            slot.gather(keys)
-        else:
+        if count >= _FEW:
             slot.keep(keys)
+            return
+        slot.gathered += keys
+        if len(slot.gathered) >= _FEW:
+            slot.end_piece()
 
     def next_due(self) -> Optional[int]:
         """When (in ms) the first slot comes due; ``None`` if nothing ever does."""

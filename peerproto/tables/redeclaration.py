@@ -98,8 +98,8 @@ class Generations:
             number = self._number(form)
             if number is None:
                 return False
+            self.version += 1
             if number != self.present:
-                self.version += 1
                 self._make_present(number)
                 self.wants_lap = self.wants_lap or not earlier.within(form)
         self._declaration = declaration

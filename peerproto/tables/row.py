@@ -51,9 +51,8 @@ unpack = _HEAD.unpack_from
 """``unpack(stored)``: when the record came and its life as it came, both in ms."""
 
 
-def stamp(came: int) -> bytes:
-    """The part of the head that all have which came in one read."""
-    return came.to_bytes(8, "big")
+stamp = struct.Struct(">Q").pack
+"""``stamp(came)``: the part of the head that all have which came in one read."""
 
 
 def record_at(layout: Layout) -> int:

@@ -21,6 +21,7 @@ from peerproto.tables.partitions import Partitions
 from peerproto.tables.redeclaration import Generations
 from peerproto.tables.room import Quota, make_room
 from peerproto.tables.row import UNENDING
+from peerproto.tables.tombstones import Tombstones
 from peerproto.wire.layout import Layout
 
 SLICE: Final = 2048
@@ -67,6 +68,8 @@ class RowStore:
         self._lap: Optional[Iterator[tuple[bytes, bytes]]] = None
         """What `convert` has still to look at."""
         self._clearing = self._parts.clearing
+        self.tombstones = Tombstones()
+        """What was forgotten, and was not stored again since."""
         self.revision = 0
         """Another one whenever an entry is stored or removed."""
 
@@ -181,11 +184,12 @@ class RowStore:
         if len(keys) > self.room:
             return self._put_each(keys, values, shortest, now, cause, origin)
         new, count = self._parts.put(keys, values)
-        self.used += count
-        self.quota.used += count
-        self._wait_for_expiry(new, now, shortest)
+        if count:
+            self.used += count
+            self.quota.used += count
+            self._came(new, now, shortest)
         # Of what was cleared, nobody may have been told yet.
-        all_new = count == len(keys) and not self.discarding
+        all_new = count == len(keys) and not self._clearing
         return [Changes(self, cause, keys, now, origin, all_new)]
 
     def _put_each(
@@ -209,7 +213,7 @@ class RowStore:
             part = self._parts.of(key)
             if key not in part:
                 if room <= 0 and not is_full:
-                    self._wait_for_expiry(new, now, shortest)
+                    self._came(new, now, shortest)
                     batches += self._batch(cause, taken, now, origin)
                     taken, new = [], []
                     room, trashed = make_room(self, max(1, wanted), now)
@@ -226,7 +230,7 @@ class RowStore:
                 new.append(key)
             part[key] = value
             taken.append(key)
-        self._wait_for_expiry(new, now, shortest)
+        self._came(new, now, shortest)
         return batches + self._batch(cause, taken, now, origin)
 
     def _new_among(self, keys: list[bytes]) -> int:
@@ -438,15 +442,19 @@ class RowStore:
         deadline: int = (came & head.TIME) + min(life, expire) if expire else NEVER
         return deadline
 
-    def _wait_for_expiry(self, new: Sequence[bytes], now: int, shortest: int) -> None:
-        if new:
-            if self._clearing:
-                self._clearing.stored(new)
-            expire = self.declaration.expire
-            self._expiry.add(new, now + min(shortest, expire) if expire else NEVER)
-            if self._too_many_places:
-                # For each place that comes another one goes, whether there is upkeep or not.
-                self._move(2 * len(new))
+    def _came(self, new: Sequence[bytes], now: int, shortest: int) -> None:
+        """Keys have an entry that had none, with so many ms as the ``shortest`` of their lives."""
+        if not new:
+            return
+        if self._clearing:
+            self._clearing.stored(new)
+        if len(self.tombstones):
+            self.tombstones.take(new)
+        expire = self.declaration.expire
+        self._expiry.add(new, now + min(shortest, expire) if expire else NEVER)
+        if self._too_many_places:
+            # For each place that comes another one goes, whether there is upkeep or not.
+            self._move(2 * len(new))
 
     @property
     def room(self) -> int:

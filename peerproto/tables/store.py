@@ -15,7 +15,6 @@ from peerproto.tables.log import ChangeLog, Sparing
 from peerproto.tables.room import Quota
 from peerproto.tables.row import UNENDING
 from peerproto.tables.rowstore import SLICE, RowStore
-from peerproto.tables.tombstones import Tombstones
 from peerproto.wire.codec import Values
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.sizes import LONGEST_UPDATE, always_fits, longest_update
@@ -42,7 +41,6 @@ class TableStore(RowStore):
     ) -> None:
         super().__init__(declaration, quota)
         self.log = ChangeLog() if log is None else log
-        self.tombstones = Tombstones()
         self._declared_anew = False
         """Whether tombstones may stand longer than entries live now."""
 
@@ -200,23 +198,6 @@ class TableStore(RowStore):
         return self.unconverted(key) is not None or key in self.tombstones
 
     # -- what becomes of rows --------------------------------------------
-
-    def put(
-        self,
-        keys: list[bytes],
-        values: list[bytes],
-        shortest: int,
-        now: int,
-        cause: Cause = Cause.LEARNT,
-        origin: Optional[str] = None,
-    ) -> list[Changes]:
-        """See `RowStore.put`: what is stored is forgotten no longer."""
-        batches = super().put(keys, values, shortest, now, cause, origin)
-        if len(self.tombstones):
-            for batch in batches:
-                if batch.cause is cause:
-                    self.tombstones.take(batch.raw_keys)
-        return batches
 
     def remove(self, key: bytes) -> bool:
         """Remove an entry, here only: whether it was there."""

@@ -119,7 +119,8 @@ class Reception:
     ) -> tuple[list[bytes], list[bytes], int]:
         """Take what `store` would store: keys, values, and the shortest of the lives in ms."""
         reader = self.reader
-        keys, values, shortest, unsaid = self.keys, reader.values, reader.shortest, reader.unsaid
+        keys = self.keys if self._strings else reader.keys
+        values, shortest, unsaid = reader.values, reader.shortest, reader.unsaid
         if not keys:
             return [], [], shortest
         reader.clear()
@@ -134,7 +135,8 @@ class Reception:
             values = list(map(unending, values))
             shortest = UNENDING
         way = self._way_now()
-        values = way.values(keys, values, now)
+        if way.alters:
+            values = way.values(keys, values, now)
         if ours:
             self._keep_columns(keys, values, ours, now)
         if way.may_be_long:
@@ -149,11 +151,7 @@ class Reception:
     def _way_now(self) -> _Way:
         """The way into the table as it is declared now."""
         way, table = self._way, self.table
-        if (
-            way is None
-            or way.declaration is not table.declaration
-            or way.version != table.generations.version
-        ):
+        if way is None or way.version != table.generations.version:
             way = self._way = _Way(table, self.layout)
         return way
 
@@ -285,6 +283,8 @@ class _Way:
 
         ``None`` if none has.
         """
+        self.alters = self._transcoder is not None or self._covers is not None
+        """Whether anything may be stored otherwise than it came."""
 
     def values(self, keys: list[bytes], values: list[bytes], now: int) -> list[bytes]:
         """What is to be stored for values as `RunReader` has them.
