@@ -65,7 +65,7 @@ class TableStore(RowStore):
     ) -> list[Changes]:
         """Create or change entries here: local changes, which all peers get.
 
-        Returns what happened, as `put` does: new ones that find no room are refused.
+        Returns what happened, as `RowStore.put` does: new ones that find no room are refused.
 
         Values not named stay as they are. A rate may be given as a number of events, which then
         happened just now, or as a `Frequency`; ``how`` may be `counted` to count events. The
@@ -89,8 +89,8 @@ class TableStore(RowStore):
         """Store whole entries here: local changes of all columns, which all peers get.
 
         Each is a raw key, a record of the table's layout, and the life from now in ms, ``None``
-        for that of the table. Returns what happened, as `put` does: new ones that find no room
-        are refused.
+        for that of the table. Returns what happened, as `RowStore.put` does: new ones that find
+        no room are refused.
 
         :raises LocalProtocolError: an entry that is too long for a message. Nothing is changed.
         """
