@@ -24,7 +24,7 @@ from peerproto import (
 )
 from peerproto.aggregation.agenda import Agenda
 from peerproto.aggregation.authority import Authority
-from peerproto.aggregation.lease import LINE, LONGEST_LAG, Lease, Vouch
+from peerproto.aggregation.lease import LONGEST_LAG, Lease, Vouch, lease_table
 from peerproto.aggregation.output import Output
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.sources import Sources
@@ -89,7 +89,9 @@ class Aggregate(Observer):
         self._running = False
         self._lease: Optional[Lease] = None
         if rules.lease is not None:
-            self._lease = Lease(service, rules.lease, rules.output, clock, self.vouch)
+            self._lease = Lease(
+                service, rules.lease, rules.output, clock, self.vouch, self.has_published
+            )
 
     # -- from beginning to end ---------------------------------------------
 
@@ -103,8 +105,8 @@ class Aggregate(Observer):
             self._lease.check()
         for table in rules.shared:
             service.share(table, per_peer=True)
-        if rules.source_lease is not None and service.find_table(rules.source_lease) is None:
-            service.add_table(Declaration.parse(rules.source_lease, LINE))
+        if rules.source_lease is not None:
+            lease_table(service, rules.source_lease)
         service.share(rules.output, learn=False, stamp=-1 if rules.stamped else None)
         self._running = True
         service.add_observer(self)
@@ -245,6 +247,8 @@ class Aggregate(Observer):
         if self._source is not None and self._output is not None:
             tables = [*self._source.contributions().values(), self._output]
             self._agenda.look_at_all(tables, self._service.now())
+            if self._lease is not None:
+                self._lease.wait()
         self._go_on()
 
     def _listen(self) -> None:
@@ -396,9 +400,17 @@ class Aggregate(Observer):
     def lag(self) -> int:
         """How long ago the change was made, in ms, that has waited longest to be published, but for
         the interval of its key."""
-        now = self._service.now()
-        oldest = self._agenda.oldest(now)
-        return now - (oldest if self._told_at is None else min(oldest, self._told_at))
+        return self._service.now() - self._waits_since()
+
+    def has_published(self, when: int) -> bool:
+        """Whether all is published that was known at a time (in ms), and its interval is over."""
+        return self._waits_since() > when + self.rules.interval
+
+    def _waits_since(self) -> int:
+        """When (in ms) the change was made that has waited longest, but for the interval of its
+        key; the present time if none waits."""
+        oldest = self._agenda.oldest(self._service.now())
+        return oldest if self._told_at is None else min(oldest, self._told_at)
 
     def keys(self) -> int:
         """How many sums there are."""

@@ -40,11 +40,13 @@ RENEWED: Final = 250
 LONGEST_LAG: Final = 250
 """Age in ms of a change that is not published, from which on the sums are not vouched for."""
 
+_AGAIN: Final = 10
+"""Time in ms after which it is looked at again whether all is published."""
+
 _LONGEST_LIFE: Final = 2000
 _ELEMENTS: Final = 4
 _NUMBER_AT: Final = 2
 """The value that has the number of the session, as each entry of the output has it."""
-
 
 _AHEAD: Final = 1500
 """Time in ms by which the end of a lease may be ahead: clocks of two hosts differ a little."""
@@ -77,6 +79,12 @@ def read_lease(table: StickTable, time: NodeTime) -> Optional[Vouch]:
     return Vouch(entry.number("gpt[3]"), min(left, LENGTH)) if 0 < left <= _AHEAD else None
 
 
+def lease_table(service: StickTableService, name: str) -> StickTable:
+    """The table of this name; it is added if there is none."""
+    table = service.find_table(name)
+    return service.add_table(Declaration.parse(name, LINE)) if table is None else table
+
+
 def check_lease(declaration: Declaration) -> None:
     """See whether a table can have a lease.
 
@@ -103,17 +111,22 @@ class Lease:
         output: str,
         clock: IReactorTime,
         vouch: Callable[[], Optional[Vouch]],
+        published: Callable[[int], bool],
     ) -> None:
         """
         :param name: that of the table.
         :param output: the table with the sums.
         :param vouch: tells what the sums are vouched for; ``None`` if they are not.
+        :param published: tells whether all is published that was known at a time (in ms).
         """
         self._service = service
         self._name = name
         self._output = output
         self._clock = clock
         self._vouch = vouch
+        self._published = published
+        self._waits_for: Optional[int] = None
+        """A time (in ms): all that was known then is to be published before the next renewal."""
         self._vouched: Optional[int] = None
         """Of how many sources the lease tells; ``None`` if it is over."""
         self._next: Optional[IDelayedCall] = None
@@ -123,7 +136,7 @@ class Lease:
 
         :raises LocalProtocolError: see `check_lease`.
         """
-        table = self._table
+        table = self._service.find_table(self._name)
         if table is not None:
             check_lease(table.declaration)
 
@@ -142,24 +155,35 @@ class Lease:
         if self._next is not None and (vouch and vouch.sources) != self._vouched:
             self._renew()
 
+    def wait(self) -> None:
+        """Renew it once all is published that is known now: the sums may lack what is older than
+        it looks. What was said before holds until its own end."""
+        self._waits_for = self._service.now()
+
     def stop(self) -> None:
         """Vouch for nothing any more."""
         if self._next is not None:
             if self._next.active():
                 self._next.cancel()
             self._next = None
-            if self._table is not None:
+            if self._service.find_table(self._name) is not None:
                 self._write(None)
-
-    @property
-    def _table(self) -> Optional[StickTable]:
-        return self._service.find_table(self._name)
 
     def _renew(self) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
-        self._next = self._clock.callLater(RENEWED / 1000, self._renew)
-        self._write(self._vouch())
+        vouch = self._vouch()
+        if vouch is None:
+            self._waits_for = None
+        elif self._vouched is None and self._waits_for is None:
+            # What had to wait elsewhere, for however long, is known only now.
+            self.wait()
+        if self._waits_for is not None and self._published(self._waits_for):
+            self._waits_for = None
+        delay = RENEWED if self._waits_for is None else _AGAIN
+        self._next = self._clock.callLater(delay / 1000, self._renew)
+        if self._waits_for is None:
+            self._write(vouch)
 
     def _write(self, vouch: Optional[Vouch]) -> None:
         was, self._vouched = self._vouched, None if vouch is None else vouch.sources
@@ -170,9 +194,7 @@ class Lease:
         time = self._service.time
         deadline = time.now() + time.step() + vouch.left
         values = (FORMAT, deadline & 0xFFFFFFFF, UNSTAMPED, vouch.sources)
-        table = self._table
-        if table is None:
-            table = self._service.add_table(Declaration.parse(self._name, LINE))
+        table = lease_table(self._service, self._name)
         try:
             table.set(KEY, {f"gpt[{place}]": value for place, value in enumerate(values)})
         except LocalProtocolError as problem:

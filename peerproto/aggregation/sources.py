@@ -29,15 +29,20 @@ class Sources:
 
     def names(self) -> list[str]:
         """The names of the peers whose shares are added up."""
-        return [self._chosen.get(word, names[0]) for word, names in self._groups()]
+        return [self._choice(word, names) for word, names in self._groups()]
+
+    def _choice(self, word: str, names: list[str]) -> str:
+        """The one of these peers that is added up; the chosen one may be no peer any more."""
+        chosen = self._chosen.get(word)
+        return chosen if chosen in names else names[0]
 
     def choose(self) -> bool:
         """Of several peers that say the same, choose one that vouches for it: whether another one
         was chosen. One that is chosen stays so as long as it does."""
         moved = False
         for word, names in self._groups():
-            now = self._chosen.setdefault(word, names[0])
-            if len(names) > 1 and not self.is_in(now):
+            now = self._choice(word, names)
+            if not self.is_in(now):
                 better = next((name for name in names if self.is_in(name)), now)
                 if better != now:
                     self._chosen[word] = better

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import attrs
+from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto import Declaration, StickTableService
+from peerproto.aggregation.lease import KEY, Lease, Vouch
 from peerproto.aggregation.lease import LINE as LEASE
+from peerproto.testing import MemoryNetwork
 from tests.aggregation.fleet import RULES, AggregateTestCase
 
 
@@ -85,3 +90,60 @@ class LeaseTests(AggregateTestCase):
         self.network.advance(0.5)
         self.assertGreater(self.left(self.a), 0)
         self.assertEqual(len(self.sums(self.a)), 5000)
+
+
+class WaitingLeaseTests(SynchronousTestCase):
+    """A lease whose test says what is vouched for, and until when all is published."""
+
+    def setUp(self) -> None:
+        self.network = MemoryNetwork()
+        self.addCleanup(self.network.stop)
+        self.service = self.network.peer("h", {"sum": "type integer size 9 store gpc0"})
+        self.network.start()
+        self.vouch: Optional[Vouch] = Vouch(2)
+        self.published = -1
+        """All is published that was known before this time, in ms."""
+        self.lease = Lease(
+            self.service,
+            "lease",
+            "sum",
+            self.network.clock,
+            lambda: self.vouch,
+            lambda when: when < self.published,
+        )
+
+    def until(self) -> Optional[int]:
+        """The end of the lease, in ms."""
+        table = self.service.find_table("lease")
+        return None if table is None else table[KEY].number("gpt[1]")
+
+    def test_not_before_it_is_published(self) -> None:
+        """The first lease, and the first after one that was over, comes once all is published that
+        was known when the sums came to be vouched for."""
+        self.lease.start()
+        for _ in range(2):
+            over = self.until()
+            self.network.advance(1.5)
+            self.assertEqual(self.until(), over)
+            self.published = self.service.now()
+            self.network.advance(0.05)
+            self.assertNotEqual(self.until(), over)
+            self.vouch = None
+            self.lease.look()
+            self.vouch = Vouch(2)
+
+    def test_others_are_summed(self) -> None:
+        """When others come to be summed, what was said holds until its end, and is renewed once
+        all is published that was known then."""
+        self.published = 1 << 62
+        self.lease.start()
+        self.network.advance(2)
+        said = self.until()
+        self.published = self.service.now()
+        self.lease.wait()
+        self.network.advance(1.5)
+        self.lease.look()
+        self.assertEqual(self.until(), said)
+        self.published = self.service.now()
+        self.network.advance(0.05)
+        self.assertNotEqual(self.until(), said)

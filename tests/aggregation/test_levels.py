@@ -149,6 +149,18 @@ class LevelTests(SynchronousTestCase):
         self.assertIn("s2: in for", self.ask("u", "show aggregate t.site"))
         self.assertEqual(self.values(self.b, "t.all1"), {1: (10, 0)})
 
+    def test_chosen_one_is_removed(self) -> None:
+        """Of a pair, the one that is added up may be no peer any more while the other one is
+        gone: what that one has said counts, as of any source that is missing."""
+        self.a.table("t").set(1, {"gpc0": 3})
+        self.network.advance(1)
+        self.network.services["s2"].stopService()
+        self.network.advance(0.5)
+        self.network.services["u"].remove_peer("s1")
+        self.network.advance(15)
+        self.assertEqual(self.values(self.b, "t.all1"), {1: (3, 0)})
+        self.assertGreater(self.left(self.b, "t.all1.lease"), 0)
+
     def test_vouches_for_nothing(self) -> None:
         """A node that has lost its source vouches for nothing: it is as if it were gone."""
         self.network.part("b", "r")

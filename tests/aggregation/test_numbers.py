@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto import Declaration
+from peerproto import Batch, Declaration, Observer
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.service import Aggregation
 from peerproto.testing import MemoryNetwork, RawPeer
@@ -119,3 +119,27 @@ class NumberTests(SynchronousTestCase):
         later = again.updates[before + len(lesson) :]
         self.assertEqual({one.table for one in later}, {"t.lease"})
         self.number(again.updates)
+
+    def test_waited(self) -> None:
+        """Nothing is vouched for before that is published which another process has counted while
+        that had to wait, however long that was."""
+        vouched_for: list[object] = []
+
+        class Watcher(Observer):
+            def table_changed(self, batch: Batch) -> None:
+                lease = batch.table.get("::") if batch.table.name == "t.lease" else None
+                if lease is not None and lease["gpt[3]"] == 1:
+                    vouched_for.append(hub.table("t.sum")[3]["gpc0"])
+
+        hub = self.hub
+        again = self.comes(11, Control.RESYNC_PARTIAL)
+        again.update(3, {"gpc0": 7})
+        hub.add_observer(Watcher())
+        self.network.advance(2)
+        self.assertEqual(vouched_for, [])
+        # The node hears at once that the process is up to date.
+        hub.resync.learn_again("told to", hub.now())
+        hub.mesh.resync_moved()
+        again.replies = Control.RESYNC_FINISHED
+        self.network.advance(3)
+        self.assertEqual(set(vouched_for), {7})
