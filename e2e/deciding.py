@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
-from testbed import HAProxy, converse, endlessly, until
+from testbed import HAProxy, endlessly, fields, until
 
 FIRST, SECOND = 1, 2
 """Whose sums a HAProxy may decide by."""
@@ -23,15 +23,21 @@ CLIENTS = 5
 
 LINE = "type string len 32 size 10k expire 10m store http_req_cnt"
 
-TABLES = f"backend counted\n    stick-table {LINE} peers mesh\n" + "".join(
-    f"""\
+
+def tables_of(*numbers: object) -> str:
+    """What is counted, and the output and the lease of nodes that add up, with these numbers."""
+    return f"backend counted\n    stick-table {LINE} peers mesh\n" + "".join(
+        f"""\
 backend counted.agg{number}
     stick-table {LINE},gpt(1) peers mesh
 backend counted.lease{number}
     stick-table type ipv6 size 16 expire 2s store gpt(4) peers mesh
 """
-    for number in BOTH
-)
+        for number in numbers
+    )
+
+
+TABLES = tables_of(*BOTH)
 
 RULES = "".join(
     [
@@ -87,16 +93,10 @@ class Deciding:
         """A client comes to one of them."""
         place = self.chance.randrange(len(self.haproxies))
         client = f"c{self.chance.randrange(CLIENTS)}"
-        conversation = await converse(self.haproxies[place].web)
         before = self.made[client]
         self.made[client] += 1
-        conversation.send(
-            f"GET /?u={client} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-        )
-        await conversation.closed
-        lines = conversation.received.decode().split("\r\n")
-        fields = dict(line.split(": ") for line in lines if ": " in line)
-        sums = {n: int(fields[f"sum{n}"]) for n in BOTH}
+        said = await fields(self.haproxies[place].web, f"/?u={client}")
+        sums = {n: int(said[f"sum{n}"]) for n in BOTH}
         by = tuple(n for n in BOTH if sums[n] >= 0)
         self.latest[place] = by
         if self.asks:

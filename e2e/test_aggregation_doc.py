@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -183,11 +182,10 @@ async def test_pair(mesh: Mesh) -> None:
     await fleet.decide(200)
 
 
-def levels() -> Iterator[str]:
-    yield from (one for one in blocks("Two levels") if one.startswith("[node]"))
+LEVELS = [one for one in blocks("Two levels") if one.startswith("[node]")]
 
 
-@pytest.mark.parametrize("text", levels(), ids=["site", "above"])
+@pytest.mark.parametrize("text", LEVELS, ids=["site", "above"])
 def test_levels(text: str) -> None:
     """The files for two levels can be read."""
     config = Config.parse("peers.ini", text)

@@ -15,11 +15,10 @@ from subprocess import Popen
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from testbed import Mesh, Peerproto, endlessly, get, pause, until
-from testbed.node import ended
-from testbed.ports import free_port
+from testbed import Mesh, Peerproto, ended, endlessly, free_port, get, pause, until
 
 from .conftest import every_haproxy
+from .deciding import LINE, tables_of
 from .test_aggregation import has_authority
 
 RELOADS = int(os.environ.get("RELOADS", "3"))
@@ -30,15 +29,7 @@ WATCHED = 50
 BY_THE_SUM, BY_ITSELF, OLD, WITHOUT_NUMBERS = 204, 200, 410, 409
 """How a HAProxy decides: by a sum that is old, or would do so if it did not compare numbers."""
 
-LINE = "type string len 32 size 10k expire 10m store http_req_cnt"
-TABLES = f"""\
-backend counted
-    stick-table {LINE} peers mesh
-backend counted.agg
-    stick-table {LINE},gpt(1) peers mesh
-backend counted.lease
-    stick-table type ipv6 size 16 expire 2s store gpt(4) peers mesh
-"""
+TABLES = tables_of("")
 RULES = f"""\
     http-request set-var(txn.now) date(0,ms),and(4294967295)
     http-request set-var(txn.left) str(::),table_gpt(1,counted.lease),sub(txn.now),and(4294967295)

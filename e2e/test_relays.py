@@ -10,6 +10,7 @@ from pytest_twisted import ensureDeferred
 from testbed import HAProxy, Mesh, Node, Peerproto, get, pause, programs, until
 
 from .conftest import every_haproxy
+from .test_sharing import RULES
 
 FLEET = 20
 
@@ -18,12 +19,6 @@ TABLES = f"""\
 backend counted
     stick-table {LINE} peers mesh
 """
-RULES = """\
-    http-request track-sc0 url_param(u) table counted
-    http-request sc-inc-gpc0(0)
-    http-request return status 200
-"""
-
 Said = dict[str, object]
 """By clients, how often they came."""
 

@@ -16,10 +16,10 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 
-from testbed import HAProxy, Mesh, Peerproto, converse, endlessly, pause, reactor, until
-from testbed.node import ended
+from testbed import HAProxy, Mesh, Peerproto, ended, endlessly, fields, pause, reactor, until
 
 from .conftest import every_haproxy
+from .deciding import LINE, tables_of
 from .test_aggregation import has_authority
 
 SEEDS = range(int(os.environ.get("CHAOS", "1")))
@@ -29,15 +29,7 @@ CLIENTS = 8
 NOT_SENT = 0.3
 """Seconds before it is killed in which a HAProxy may have counted what it has not sent."""
 
-LINE = "type string len 32 size 10k expire 10m store http_req_cnt"
-TABLES = f"""\
-backend counted
-    stick-table {LINE} peers mesh
-backend counted.agg
-    stick-table {LINE},gpt(1) peers mesh
-backend counted.lease
-    stick-table type ipv6 size 16 expire 2s store gpt(4) peers mesh
-"""
+TABLES = tables_of("")
 RULES = """\
     http-request track-sc0 url_param(u) table counted
     http-request set-var(txn.sum) url_param(u),table_http_req_cnt(counted.agg)
@@ -87,17 +79,11 @@ class Chaos:
         client = f"c{self.chance.randrange(CLIENTS)}"
         self.made[client] += 1
         try:
-            conversation = await converse(self.haproxies[place].web)
-            conversation.send(
-                f"GET /?u={client} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-            )
-            await conversation.closed
+            said = await fields(self.haproxies[place].web, f"/?u={client}")
         except ConnectError:
             return
-        lines = conversation.received.decode().split("\r\n")
-        fields = dict(line.split(": ") for line in lines if ": " in line)
-        if "sum" in fields:
-            assert int(fields["sum"]) <= self.made[client], (client, fields, self.happened)
+        if "sum" in said:
+            assert int(said["sum"]) <= self.made[client], (client, said, self.happened)
             self.visits.append(Visit(reactor.seconds(), place, client))
 
     # -- mishaps -----------------------------------------------------------

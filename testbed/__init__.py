@@ -2,7 +2,7 @@
 
 from peerproto.testing.entries import Text, Update
 from testbed.authority import Authority
-from testbed.conversation import Conversation, closed, converse, get
+from testbed.conversation import Conversation, closed, converse, fields, get
 from testbed.haproxy import HAProxy
 from testbed.link import BUFFER, Link
 from testbed.mesh import Mesh
@@ -36,6 +36,7 @@ __all__ = [
     "default",
     "ended",
     "endlessly",
+    "fields",
     "free_port",
     "get",
     "missing",

@@ -59,7 +59,17 @@ async def closed(conversation: Conversation, what: object) -> bytes:
 
 async def get(port: int, path: str = "/") -> int:
     """The status of a request to a HAProxy."""
+    return int((await _answer(port, path)).split(b" ")[1])
+
+
+async def fields(port: int, path: str = "/") -> dict[str, str]:
+    """The header of the answer to a request to a HAProxy; empty if it hangs up instead."""
+    lines = (await _answer(port, path)).decode().split("\r\n")
+    return dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
+async def _answer(port: int, path: str) -> bytes:
     conversation = await converse(port)
     conversation.send(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
     await conversation.closed
-    return int(conversation.received.split(b" ")[1])
+    return conversation.received

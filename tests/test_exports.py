@@ -10,7 +10,7 @@ import peerproto
 
 class ExportTests(SynchronousTestCase):
     def test_all(self) -> None:
-        """``__all__`` is what the package imports, and nothing else."""
+        """``__all__`` is what the package imports, sorted, constants first, and nothing else."""
         tree = ast.parse(Path(peerproto.__file__).read_text())
         imported = [
             alias.asname or alias.name
@@ -18,7 +18,8 @@ class ExportTests(SynchronousTestCase):
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
         ]
-        self.assertEqual(sorted(peerproto.__all__), sorted([*imported, "__version__"]))
+        names = sorted(imported, key=lambda name: (not name.isupper(), name))
+        self.assertEqual(peerproto.__all__, [*names, "__version__"])
         for name in peerproto.__all__:
             self.assertTrue(hasattr(peerproto, name))
 

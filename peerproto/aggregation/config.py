@@ -78,19 +78,23 @@ def _read(section: Section) -> Rules:
 
 def _check_peers(rules: Rules, section: Section, peers: Collection[str]) -> None:
     for key, words in (("from", rules.sources), ("expect", rules.expect)):
-        for word in words:
-            names = alternatives(word)
-            read, expected = word, "" if len(names) == 1 or not is_pattern(word) else "names alone"
-            for name in names:
-                if not is_pattern(name) and name not in peers:
-                    read, expected = name, f"one of {', '.join(peers) or 'no peers'}"
-            if expected:
-                line = section.lines.get(key) or section.lines["from"]
-                raise line.wrong(expected, read)
+        line = section.lines.get(key) or section.lines.get("from")
+        if line is not None:
+            for word in words:
+                _check_word(word, line, peers)
     strangers = [one for one in rules.expect if one not in rules.words(peers)]
     if strangers:
         line = section.lines["expect"]
         raise line.wrong(f"a source: from = {' '.join(rules.sources)}", strangers[0])
+
+
+def _check_word(word: str, line: Line, peers: Collection[str]) -> None:
+    names = alternatives(word)
+    for name in names:
+        if not is_pattern(name) and name not in peers:
+            raise line.wrong(f"one of {', '.join(peers) or 'no peers'}", name)
+        if is_pattern(name) and len(names) > 1:
+            raise line.wrong("names alone", word)
 
 
 def _check_tables(rules: Rules, section: Section, declared: Mapping[str, Declaration]) -> None:

@@ -55,8 +55,9 @@ class PeerMemory:
     """For log lines that the peer can cause."""
     process: Optional[int] = attrs.field(default=None, kw_only=True)
     """The id of the process of it that is known to have got back what it had."""
-    number: int = attrs.field(factory=new_number, kw_only=True)
-    """That of its sessions: another one, once it may have something from another process."""
+    number: int = attrs.field(default=0, kw_only=True)
+    """That of its sessions: another one, once it may have something from another process; 0 before
+    the first."""
     local: bool = False
     minor: int = MINOR
     """Version to say in the next hello: 2.0 after it answered 502."""
@@ -85,8 +86,9 @@ class PeerMemory:
         self.counters.new_conn += 1
         self.established_at = now
 
-    def is_another(self, process: Optional[int]) -> bool:
-        """Whether a session begins with a process that is not known to have got back what it had.
+    def began(self, process: Optional[int]) -> bool:
+        """Note the process with which a session begins: whether it is not known to have got back
+        what it had.
 
         What it may have from us by way of an old process has another number then.
         """

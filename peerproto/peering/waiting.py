@@ -52,7 +52,7 @@ class WaitingShares:
     def of(cls, peer: PeerMemory, process: Optional[int], now: int) -> Optional[WaitingShares]:
         """Those of a session that begins; ``None`` if its process is known to have what it had,
         or is our own old or new one."""
-        return cls(peer, process, now) if peer.is_another(process) else None
+        return cls(peer, process, now) if peer.began(process) else None
 
     def put(
         self, shared: SharedTable, keys: list[bytes], rows: list[bytes], shortest: int, now: int

@@ -44,7 +44,7 @@ class Cause(enum.Enum):
 Table = TypeVar("Table", bound=Changing)
 
 
-@attrs.define
+@attrs.define  # what is frozen takes three times as long to make, and this is made for each read
 class ChangedKeys(Generic[Table]):
     """Keys of one table that changed for one cause."""
 
@@ -64,7 +64,7 @@ class ChangedKeys(Generic[Table]):
         return len(self.raw_keys)
 
 
-@attrs.define
+@attrs.define  # as above
 class Changes(ChangedKeys[Changing]):
     """Changes to one table for one cause, after which the table is consistent.
 

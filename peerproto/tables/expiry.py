@@ -106,7 +106,7 @@ class ExpirySlots:
         """Look at ``keys`` when ``deadline`` has passed."""
         count = len(keys)
         self.places += count
-        number = -(-deadline // self.width)
+        number = self.slot_of(deadline)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = _Slot()
