@@ -48,6 +48,11 @@ class LessonOver:
 
 
 @attrs.frozen
+class TaughtInPart:
+    """The peer has confirmed a lesson that may have lacked some of what it had itself."""
+
+
+@attrs.frozen
 class TieLost:
     """The peer's changes won over ours (`peerproto.peering.receiving`): by key, the columns."""
 
@@ -83,6 +88,7 @@ Event = Union[
     TableShared,
     TableBegun,
     LessonOver,
+    TaughtInPart,
     TieLost,
     TieSettled,
     AckedLate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Final, Optional
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import attrs
 
@@ -55,6 +55,9 @@ class PeerMemory:
     """For log lines that the peer can cause."""
     process: Optional[int] = attrs.field(default=None, kw_only=True)
     """The id of the process of it that is known to have got back what it had."""
+    whole: WeakSet[TableStore] = attrs.field(factory=WeakSet, kw_only=True)
+    """Its shares that are known to have had all that it had: since then, what they have is what it
+    has, or is to get back."""
     number: int = attrs.field(default=0, kw_only=True)
     """That of its sessions: another one, once it may have something from another process; 0 before
     the first."""

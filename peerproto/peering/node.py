@@ -23,6 +23,7 @@ from peerproto.peering.events import (
     LessonOver,
     Moved,
     TableShared,
+    TaughtInPart,
     TieLost,
     TieSettled,
 )
@@ -169,6 +170,8 @@ class Node:
                 self.resync.finished(session, now)
             else:
                 self.resync.partial(session, now)
+        elif isinstance(event, TaughtInPart):
+            self.resync.taught_in_part(session)
         elif isinstance(event, TieLost):
             if self.tables.shares(event.table):
                 event.table.change_again(event.changes, now)

@@ -224,6 +224,13 @@ class Resync:
         if session.shares_wait and self._to_hear() and session in self._connected:
             self._ask_later(session)
 
+    def taught_in_part(self, session: Session) -> None:
+        """A peer was taught what may lack some of what it had: it is to be asked once another one
+        may have taught it the rest."""
+        if session in self._connected and not session.lesson_ahead:
+            self._heard_now.discard(session.peer)
+            self._ask_later(session)
+
     def _ended(self, session: Session) -> None:
         """A lesson came to its end, in whichever way."""
         peer = session.peer

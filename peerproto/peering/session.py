@@ -15,10 +15,11 @@ from collections.abc import Collection, Sequence
 from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption
-from peerproto.peering.events import Event, LessonOver, Moved
+from peerproto.peering.events import Event, LessonOver, Moved, TaughtInPart
 from peerproto.peering.liveness import DEAD_TIMEOUT, Liveness
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
+from peerproto.peering.patience import Patience
 from peerproto.peering.precedence import Precedence
 from peerproto.peering.receiving import Receiver
 from peerproto.peering.sending import Sender
@@ -26,7 +27,7 @@ from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.standing import Standing
 from peerproto.peering.states import SESSION, SessionInput, SessionState
 from peerproto.peering.teaching import Teaching
-from peerproto.peering.waiting import WaitingShares
+from peerproto.peering.waiting import Return, WaitingShares
 from peerproto.tables.store import TableStore
 from peerproto.wire.errors import OversizedMessage, RemoteProtocolError
 from peerproto.wire.frames import STICK_TABLE, Frame, FrameBuffer
@@ -41,12 +42,6 @@ from peerproto.wire.messages import (
     read_message,
 )
 
-LONG_LESSON: Final = 60_000
-"""Time in ms from which on a lesson has to bring something worth waiting for."""
-
-LEAST_HEARD: Final = 20
-"""Messages in each period that are worth it."""
-
 ASK_TIMEOUT: Final = 1000
 """Time in ms in which a peer may ask for a lesson before it is asked for one; while it is
 taught, it is not asked."""
@@ -56,9 +51,6 @@ LONG_TIMEOUT: Final = 60_000
 
 ASKED_IN_VAIN: Final = 2
 """Lessons in a row of which nothing came, after which a peer is asked less often."""
-
-CONFIRM_TIMEOUT: Final = 120_000
-"""Time in ms for a peer to read a lesson to its end and to confirm it."""
 
 READ_AT_ONCE: Final = 1000
 """Messages, apart from runs of updates, that are read in one turn: some ms."""
@@ -110,7 +102,9 @@ class Session:
         self._receiver = Receiver(
             peer, adoption, self._directory, self._precedence, self._events, other_names
         )
-        self._receiver.waiting = WaitingShares.of(peer, process, now)
+        self._return = Return(peer, process, now)
+        if self.shares_wait:
+            self._receiver.waiting = WaitingShares(peer)
         self._send_stamped_again()
         self._urgent = bytearray()
         self._confirms = 0
@@ -135,12 +129,9 @@ class Session:
         self._liveness = Liveness(peer, now)
         self._heard = 0
         """Messages about tables that the peer has sent, but for updates in runs."""
-        self._taught_at = now
-        """When (in ms) the last entry of our latest lesson was sent."""
-        self._asked_at = now
-        """When (in ms) the peer was asked for its latest lesson."""
-        self._heard_before = -1
-        """What the peer had sent when the present period began; -1 if it was asked in it."""
+        self._patience = Patience(now)
+        self._finished = False
+        """Whether our latest lesson has ended with *finished*."""
         self._ask_again = False
         """Whether the peer is to be asked once more when its present lesson is over."""
         peer.established(now)
@@ -181,16 +172,17 @@ class Session:
 
     @property
     def shares_wait(self) -> bool:
-        """Whether the peer may not have got back what it had: see `peerproto.peering.waiting`."""
-        return self._receiver.waiting is not None
+        """Whether the peer may not have got back what it had."""
+        return self._return.until is not None
 
     def is_silent(self, now: int) -> bool:
         """Whether nothing was received for longer than a peer with heartbeats is ever silent."""
         return self._liveness.is_silent(now)
 
-    def _take_shares(self, is_up_to_date: bool) -> None:
-        """The peer has what it had."""
-        self._receiver.take_waiting(self._now, is_up_to_date)
+    @property
+    def _shares(self) -> list[TableStore]:
+        """The peer's shares of tables that are shared per peer."""
+        return [shared.table for shared in self.tables if shared.sharing.per_peer]
 
     def _send_stamped_again(self) -> None:
         """The peer may have something of tables that are stamped from an old process of its own."""
@@ -400,8 +392,7 @@ class Session:
         """Take what is received for a lesson: the old process teaches without being asked."""
         self.ask_at = None
         self._receiver.begin_lesson()
-        self._heard_before = -1
-        self._asked_at = self._now
+        self._patience.asked(self._now)
 
     def teach(self) -> None:
         """Give a lesson, or give it again: it begins when its first bytes are drawn."""
@@ -414,7 +405,8 @@ class Session:
             self._read += COSTLY - 1
             if not self.shares_wait and not self.peer.local and not self.taught:
                 # The same id, and another process: it would not ask if it had what it had.
-                self._receiver.waiting = WaitingShares(self.peer, None, self._now)
+                self._return.begin(self._now)
+                self._receiver.waiting = WaitingShares(self.peer)
             self.teach()
             self.peer.log.info(self._now, "peer {peer} asked for a lesson", peer=self.peer.name)
         elif message is Control.RESYNC_CONFIRM:
@@ -430,7 +422,11 @@ class Session:
         self._precedence.teaching = False
         self.taught = True
         # Before what was changed here counts as acked: it is newer.
-        self._take_shares(is_up_to_date=False)
+        self._receiver.take_waiting(self._now, is_up_to_date=False)
+        if self._finished or self._return.is_in(self._shares):
+            self._return.end(self._shares)
+        elif self.shares_wait:
+            self._events.append(TaughtInPart())
         for shared, origin in self._teaching.origins:
             self.peer.acked[shared.table.log] = shared.sent = origin
             self._precedence.acked(shared.table, origin, origin)
@@ -451,7 +447,8 @@ class Session:
             self.peer.given_up = 0
             if message is Control.RESYNC_FINISHED:
                 self._send_stamped_again()
-                self._take_shares(is_up_to_date=True)
+                self._receiver.take_waiting(self._now, is_up_to_date=True)
+                self._return.end(self._shares)
             self._receiver.end_lesson(message is Control.RESYNC_FINISHED, self._now)
             if self._ask_again:
                 self._ask_again = False
@@ -554,7 +551,8 @@ class Session:
         if end is not None:
             self.peer.counters.tx_messages += 1
             self._step(SessionInput.LAST_ENTRY)
-            self._taught_at = self._now
+            self._patience.taught(self._now)
+            self._finished = end is Control.RESYNC_FINISHED
             self.peer.log.info(
                 self._now,
                 "peer {peer} was taught {count} entries ({how})",
@@ -583,9 +581,9 @@ class Session:
                 self.ask_at = now + ASK_TIMEOUT
             else:
                 self.ask_for_lesson()
-        waiting = self._receiver.waiting
-        if waiting is not None and now >= waiting.until:
-            self._take_shares(is_up_to_date=False)
+        if self._return.until is not None and now >= self._return.until:
+            self._receiver.take_waiting(now, is_up_to_date=False)
+            self._return.end()
         liveness = self._liveness
         if now >= liveness.period_end:
             if not liveness.begin_period(now, self.unread):
@@ -600,23 +598,19 @@ class Session:
         return self.happened()
 
     def _look_at_lesson(self) -> None:
-        """End the session if nothing was received of the peer's lesson in a whole period, or next
-        to nothing once it takes long; or if the peer does not confirm one of ours.
-
-        On the same session nobody could tell what still comes of the lesson from another one.
-        """
-        heard = self.peer.counters.rx_updates + self._heard
-        waits = self.learning and not self.unread
-        least = LEAST_HEARD if self._now - self._asked_at > LONG_LESSON else 1
-        if waits and self._heard_before >= 0 and heard - self._heard_before < least:
-            self.peer.given_up += 1
-            self._end(SessionInput.NO_LESSON, "nothing more came of its lesson")
-        elif (
-            self.state is SessionState.AWAITING_CONFIRM
-            and self._now - self._taught_at > CONFIRM_TIMEOUT
-        ):
-            self._end(SessionInput.NO_CONFIRM, "it did not confirm its lesson")
-        self._heard_before = heard
+        """End the session if a lesson does not go on: on the same session nobody could tell what
+        still comes of it from another one."""
+        ends = self._patience.ends(
+            self._now,
+            self.peer.counters.rx_updates + self._heard,
+            self.learning and not self.unread,
+            self.state is SessionState.AWAITING_CONFIRM,
+        )
+        if ends is not None:
+            on, why = ends
+            if on is SessionInput.NO_LESSON:
+                self.peer.given_up += 1
+            self._end(on, why)
 
     def _heartbeat(self, now: int) -> None:
         self._liveness.sent(now)

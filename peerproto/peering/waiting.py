@@ -15,6 +15,7 @@ of need not wait.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, Optional
 
 from peerproto.peering.memory import PeerMemory
@@ -37,22 +38,42 @@ _GROWING: Final = frozenset(
 """The bits of the columns that only grow."""
 
 
-class WaitingShares:
-    """The rows of one session that wait, by their table."""
+class Return:
+    """Whether the peer of one session has got back what it had: it may be another process than the
+    one before."""
 
     def __init__(self, peer: PeerMemory, process: Optional[int], now: int) -> None:
         """``process`` is the id of the peer's process, if it has told; ``now`` in ms."""
         self._peer = peer
         self._process = process
-        self.until = now + LONGEST_WAIT
-        """When (in ms) nothing waits any longer."""
-        self._rows: dict[SharedTable, tuple[Declaration, dict[bytes, bytes]]] = {}
+        self.until: Optional[int] = None
+        """When (in ms) it is not waited for any longer; ``None`` if the peer has got it back."""
+        if peer.began(process):
+            self.until = now + LONGEST_WAIT
 
-    @classmethod
-    def of(cls, peer: PeerMemory, process: Optional[int], now: int) -> Optional[WaitingShares]:
-        """Those of a session that begins; ``None`` if its process is known to have what it had,
-        or is our own old or new one."""
-        return cls(peer, process, now) if peer.began(process) else None
+    def begin(self, now: int) -> None:
+        """The peer has nothing, though its process has the id of one that had it."""
+        self._process = None
+        self.until = now + LONGEST_WAIT
+
+    def is_in(self, shares: Collection[TableStore]) -> bool:
+        """Whether these shares of the peer are known to have all that it had."""
+        return self._peer.whole.issuperset(shares)
+
+    def end(self, shares: Collection[TableStore] = ()) -> None:
+        """The peer has got it back, and ``shares`` have all of it; or nobody knows, and it is
+        waited for no longer."""
+        self._peer.whole.update(shares)
+        self._peer.process = self._process
+        self.until = None
+
+
+class WaitingShares:
+    """The rows of one session that wait, by their table."""
+
+    def __init__(self, peer: PeerMemory) -> None:
+        self._peer = peer
+        self._rows: dict[SharedTable, tuple[Declaration, dict[bytes, bytes]]] = {}
 
     def put(
         self, shared: SharedTable, keys: list[bytes], rows: list[bytes], shortest: int, now: int
@@ -103,7 +124,6 @@ class WaitingShares:
                     shortest = min(head.unpack(row)[1] for row in values)
                     changes += table.put(keys, values, shortest, now, origin=self._peer.name)
         self._rows.clear()
-        self._peer.process = self._process
         return changes
 
     @staticmethod

@@ -27,9 +27,9 @@ class ReturnTests(SynchronousTestCase):
         self.first.update(1, {"gpc0": 3})
         self.network.advance(0.1)
 
-    def comes(self, process: int, replies: Optional[Control]) -> RawPeer:
-        """A process of peer ``a`` calls, and defines the table."""
-        raw = self.network.raw_peer("a", "h", process)
+    def comes(self, process: int, replies: Optional[Control], called: str = "h") -> RawPeer:
+        """A process of peer ``a`` calls a node, and defines the table."""
+        raw = self.network.raw_peer("a", called, process)
         raw.replies = replies
         self.network.advance(0.1)
         raw.define(TABLE)
@@ -169,6 +169,65 @@ class ReturnTests(SynchronousTestCase):
             contained.update(1, {"gpc0": 3})
             self.network.advance(2)
             self.assertTrue(self.has_taught())
+
+    def test_taught_in_part(self) -> None:
+        """A node that does not know itself what a peer had takes what the peer says once that has
+        confirmed its lesson; but another node may teach the peer more, which it says in a lesson
+        alone. So it is asked until it is up to date, and does not count as one that has all."""
+        new = self.network.peer("n", {"t": LINE})
+        new.share("t", per_peer=True)
+        new.expect_peer("b")
+        new.startService()
+        again = self.comes(11, Control.RESYNC_PARTIAL, "n")
+        again.say(Control.RESYNC_REQUEST)
+        self.network.advance(0.5)
+        for count in (1, 2):
+            again.update(1, {"gpc0": count})
+        self.network.advance(0.1)
+        self.assertEqual([entry["gpc0"] for entry in new.table("t")], [2])
+        self.assertIn(Control.RESYNC_PARTIAL, again.heard)
+        self.assertTrue(new.peers["a"].shares_wait)
+        # The hub teaches it what it had, of which it says nothing until it is asked.
+        again.replies = None
+        requests = again.heard.count(Control.RESYNC_REQUEST)
+        self.network.advance(2)
+        self.assertGreater(again.heard.count(Control.RESYNC_REQUEST), requests)
+        again.update(1, {"gpc0": 4})
+        again.say(Control.RESYNC_FINISHED)
+        self.network.advance(0.1)
+        self.assertEqual([entry["gpc0"] for entry in new.table("t")], [4])
+        self.assertFalse(new.peers["a"].shares_wait)
+
+    def test_taught_in_part_by_id(self) -> None:
+        """It is asked also if it was taken for a process that has it all."""
+        new = self.network.peer("n", {"t": LINE})
+        new.share("t", per_peer=True)
+        new.expect_peer("b")
+        new.startService()
+        first = self.comes(10, Control.RESYNC_FINISHED, "n")
+        self.network.advance(3)
+        first.hang_up()
+        new.declare_table(Declaration.parse("t", LINE.replace("integer", "string")))
+        again = self.comes(10, None, "n")
+        again.say(Control.RESYNC_REQUEST)
+        self.network.advance(0.5)
+        self.assertTrue(new.peers["a"].shares_wait)
+        self.assertIn(Control.RESYNC_PARTIAL, again.heard)
+        again.replies = Control.RESYNC_FINISHED
+        self.network.advance(2)
+        self.assertFalse(new.peers["a"].shares_wait)
+
+    def test_known_before(self) -> None:
+        """A node that knows what a peer had takes what it says once it has confirmed, also if the
+        node does not count itself up to date otherwise."""
+        self.hub.expect_peer("b")
+        self.hub.resync.learn_again("told to", self.hub.now())
+        again = self.comes(11, None)
+        again.say(Control.RESYNC_REQUEST)
+        again.update(2, {"gpc0": 5})
+        self.network.advance(0.5)
+        self.assertIn(Control.RESYNC_PARTIAL, again.heard)
+        self.assertFalse(self.hub.peers["a"].shares_wait)
 
     def test_gone_meanwhile(self) -> None:
         """What waits of an entry that has gone meanwhile does not come after what is newer."""
