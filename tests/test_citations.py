@@ -35,6 +35,19 @@ def wrong_citations(text: str, known: set[str]) -> Iterator[str]:
                 yield f"there is no heading {heading!r}"
 
 
+class ReadmeTests(SynchronousTestCase):
+    """What the README has of other pages."""
+
+    def test_one_number_for_a_fleet(self) -> None:
+        """The lines of its example stand in doc/aggregation.md, whose files are tried."""
+        readme = (ROOT / "README.md").read_text("utf-8")
+        section = readme.split("## One number for a fleet")[1].split("\n## ")[0]
+        lines = re.findall(r"^    .+$", section, re.MULTILINE)
+        self.assertEqual(len(lines), 10)
+        tried = (ROOT / "doc/aggregation.md").read_text("utf-8").splitlines()
+        self.assertEqual([line for line in lines if line not in tried], [])
+
+
 class CitationTests(SynchronousTestCase):
     """What the sources say about the page."""
 

@@ -24,6 +24,7 @@ from peerproto import (
 )
 from peerproto.aggregation.agenda import Agenda
 from peerproto.aggregation.authority import Authority
+from peerproto.aggregation.comparison import Comparison
 from peerproto.aggregation.lease import LONGEST_LAG, Lease, Vouch, lease_table
 from peerproto.aggregation.output import Output
 from peerproto.aggregation.rules import Rules
@@ -63,6 +64,8 @@ class Aggregate(Observer):
         """Whose shares are added up."""
         self.authority = Authority(service, rules, self.sources)
         """Whether the sums may be relied on."""
+        self.comparison = Comparison(service, rules)
+        """Whether the tables of peers are as these sums need them."""
         self.published = Throughput()
         """How many sums were published."""
         self._feed = service.feed(tables=[rules.source])
@@ -148,8 +151,8 @@ class Aggregate(Observer):
 
     def _look_at_tables(self) -> None:
         """Find out how to get from the source to the output as they are now."""
-        source = self._service.find_table(self.rules.source)
-        if source is not self._source or not self._looked:
+        source, before = self._service.find_table(self.rules.source), self._source
+        if source is not before or not self._looked:
             # What peers had of another table of this name is not in this one.
             self.authority.begin(self._service.now())
         self._looked = True
@@ -174,6 +177,13 @@ class Aggregate(Observer):
             self._log.error("aggregate {name}: {why}", name=source.name, why=self.trouble)
             return
         self.trouble = None
+        if self._sums.has_conn_cur and source is not before:
+            self._log.warn(
+                "aggregate {name}: HAProxy takes conn_cur of table {output} from peers only where"
+                " that is recv-only, from 3.2 on",
+                name=source.name,
+                output=self.rules.output,
+            )
         self._look_at_all()
 
     # -- the peers ---------------------------------------------------------
@@ -225,7 +235,8 @@ class Aggregate(Observer):
             return self.trouble
         if self._failed_at is not None:
             return "it failed, as the log says"
-        return self._lacks or self.authority.why_not()
+        other_periods = self.comparison.other_periods(self.sources.names())
+        return self._lacks or other_periods or self.authority.why_not()
 
     def _connected(self, peer: str) -> bool:
         """Whether the current connections of a peer count."""

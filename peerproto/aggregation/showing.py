@@ -40,7 +40,8 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
             state = f"in for {ago // 1000} s"
         expected = "yes" if rules.expects(name) else "no"
         entries = len(shares[name]) if name in shares else 0
-        yield f"  {name}: {state}, expected={expected}, entries={entries}\n"
+        notes = "".join(f"; {one}" for one in aggregate.comparison.differences(name))
+        yield f"  {name}: {state}, expected={expected}, entries={entries}{notes}\n"
 
 
 def one_key(aggregate: Aggregate, service: StickTableService, text: str) -> Answer:

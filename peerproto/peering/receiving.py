@@ -143,7 +143,11 @@ class Receiver:
         """Take the next updates for the table that is defined, as of ``now`` (ms)."""
         self.store(now)  # before the table may follow this definition
         self._definition = definition
-        self._definitions.remember(definition, self._share(definition, now))
+        meaning = self._share(definition, now)
+        if isinstance(meaning, SharedTable) and isinstance(definition, TableDefinition):
+            columns = definition.layout.columns
+            meaning.columns.update((one.data_type.bit, one) for one in columns)
+        self._definitions.remember(definition, meaning)
 
     def look_again(self, now: int, adopt: bool) -> None:
         """Look up again what the peer has defined, since other tables are shared now.

@@ -11,7 +11,7 @@ resync of the node to say.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Optional
 
 from peerproto.peering.adoption import Adoption
@@ -32,6 +32,7 @@ from peerproto.tables.store import TableStore
 from peerproto.wire.errors import OversizedMessage, RemoteProtocolError
 from peerproto.wire.frames import STICK_TABLE, Frame, FrameBuffer
 from peerproto.wire.handshake import MINOR
+from peerproto.wire.layout import Column
 from peerproto.wire.messages import (
     UPDATES,
     Ack,
@@ -208,6 +209,10 @@ class Session:
     def defined(self) -> list[TableStore]:
         """The tables that the peer has defined, and that are the same as ours."""
         return [shared.table for shared in self.tables if shared.remote_id is not None]
+
+    def columns_of(self, table: TableStore) -> Mapping[int, Column]:
+        """The columns of a table that the peer has defined, by the bits of their data types."""
+        return self._receiver.shared(table).columns
 
     def behind(self) -> int:
         """How many changes were not sent yet."""

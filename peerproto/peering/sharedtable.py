@@ -11,6 +11,7 @@ from peerproto.tables.columns import not_kept
 from peerproto.tables.store import TableStore
 from peerproto.updates.outgoing import Outgoing
 from peerproto.updates.reception import Reception
+from peerproto.wire.layout import Column
 from peerproto.wire.messages import TableDefinition
 
 
@@ -30,6 +31,9 @@ class SharedTable:
     sent: int
     definition: Optional[TableDefinition] = None
     """What the peer defined it as; ``None`` as long as it did not."""
+    columns: dict[int, Column] = attrs.field(factory=dict, init=False)
+    """What the peer stores, by the bits of the data types, as it has defined each last: a peerproto
+    defines just what it changes."""
     reception: Optional[Reception] = None
     got: Optional[int] = None
     acked: Optional[int] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 from peerproto.connections.mesh import Mesh
@@ -9,6 +10,7 @@ from peerproto.peering.memory import Counters, PeerMemory
 from peerproto.peering.session import Session
 from peerproto.service.status import PeerStatus
 from peerproto.tables.store import TableStore
+from peerproto.wire.layout import Column
 
 
 class Peer:
@@ -47,6 +49,12 @@ class Peer:
     def session(self) -> Optional[Session]:
         """The session with it, if there is one."""
         return self._mesh.node.sessions.get(self._memory)
+
+    @property
+    def is_peerproto(self) -> bool:
+        """Whether there is a session, on which it has said that it is a peerproto."""
+        session = self.session
+        return session is not None and session.is_peerproto
 
     def has_taught(self, table: str) -> bool:
         """Whether a lesson of it with the table of this name came to its end: what it had is here,
@@ -87,6 +95,14 @@ class Peer:
     def acked(self, table: TableStore) -> int:
         """The number of our latest change of a table that it has acked."""
         return self._memory.acked.get(table.log, 0)
+
+    def columns_of(self, table: str) -> Mapping[str, Column]:
+        """The columns of the table of this name, as far as the peer has defined it on this session,
+        by the names of their data types: HAProxy defines all, a peerproto those that it sends."""
+        session, store = self.session, self._mesh.node.tables_of(self._memory).get(table)
+        if session is None or store is None:
+            return {}
+        return {one.name: one for one in session.columns_of(store).values()}
 
     def notes(self) -> list[str]:
         """What else is to be known of the peer, in words: it is in step all the same."""
