@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from collections import deque
 from typing import Any, Optional
 
@@ -106,11 +107,17 @@ class _Side(Protocol):
         if self.other is None:
             self.waiting.append(data)
         elif not self.other.gone:
+            self.link.note(self.is_caller)
             self.other.send(data)
 
     def send(self, data: bytes) -> None:
         transport: Any = self.transport
         transport.write(data)
+
+    @property
+    def over(self) -> bool:
+        """Whether neither side is there any more."""
+        return self.gone and (self.other is None or self.other.gone)
 
     def close(self) -> None:
         if not self.gone:
@@ -137,6 +144,10 @@ class Link:
     """Take nothing from callers; see `stall`."""
     stalled_back: bool = False
     """Take nothing from the target."""
+    last_there: float = 0.0
+    """When (in seconds since the epoch) something was carried to the target last."""
+    last_back: float = 0.0
+    """The same for what came from the target."""
     most_back: Optional[int] = None
     """Bytes to take from the target, about, before it is stalled."""
     sides: list[_Side] = attrs.Factory(list)
@@ -165,7 +176,7 @@ class Link:
 
     def _accept(self) -> _Side:
         near, far = _Side(self, True), _Side(self, False)
-        self.sides = [side for side in self.sides if not side.gone] + [near]
+        self.sides = [side for side in self.sides if not side.over] + [near]
 
         def connected(_: object) -> None:
             if near.gone:
@@ -174,7 +185,7 @@ class Link:
             near.feed(far)
             far.feed(near)
             for data in near.waiting:
-                far.send(data)
+                near.carry(data)
 
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.target, timeout=1)
         connectProtocol(endpoint, far).addCallbacks(connected, lambda _: near.close())
@@ -196,10 +207,26 @@ class Link:
                 self.most_back = None
                 self.stall(back=True)
 
+    def note(self, there: bool) -> None:
+        """Something is carried now, to the target or from it."""
+        if there:
+            self.last_there = time.time()
+        else:
+            self.last_back = time.time()
+
     def cut(self, *_: object) -> None:
-        """Break all connections."""
-        for side in list(self.sides):
-            side.close()
+        """Break all connections, on both sides."""
+        for near in list(self.sides):
+            near.close()
+            if near.other is not None:
+                near.other.close()
+
+    def heal(self) -> None:
+        """Carry everything again. Connections that have lost bytes are broken."""
+        if self.hole:
+            self.hole = False
+            self.cut()
+        self.stall()
 
     def stop(self) -> None:
         self.cut()
