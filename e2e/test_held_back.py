@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from pytest_twisted import ensureDeferred
@@ -13,6 +14,9 @@ from .witnesses import BEHIND, UNHEARD, Decision, Witnesses
 
 HELD = 3.0
 """Seconds for which bytes are held back."""
+
+FROZEN = 4
+"""How often the node is frozen."""
 
 LOCAL = 1.2
 """Seconds after the last byte from which on a HAProxy decides by what it counts itself."""
@@ -116,3 +120,30 @@ async def test_held_back_and_lost(mesh: Mesh) -> None:
         },
     )
     assert stale > 0, "a lease without a time would have done: nothing was held back"
+
+
+@ensureDeferred
+async def test_frozen(mesh: Mesh) -> None:
+    """The node is frozen and resumed, again and again: nothing is decided by sums that lack what
+    HAProxies said meanwhile, which it has yet to read."""
+    held = Held(mesh)
+    await held.start()
+    try:
+        for _ in range(FROZEN):
+            held.hub.send_signal(signal.SIGSTOP)
+            await held.decide(range(len(held.haproxies)), 0)
+            await pause(1)
+            held.hub.send_signal(signal.SIGCONT)
+            await held.all_by_sums()
+    finally:
+        held.hub.send_signal(signal.SIGCONT)
+        await held.end()
+    decisions, most = held.check(lambda _: BEHIND)
+    held.show(
+        f"frozen {FROZEN} times",
+        {
+            "decisions by sums": decisions,
+            "that lacked nothing older than": f"{most:.0f} ms",
+            "stale but for the lease's time": held.timeless_stale(),
+        },
+    )

@@ -40,6 +40,13 @@ RENEWED: Final = 250
 LONGEST_LAG: Final = 250
 """Age in ms of a change that is not published, from which on the sums are not vouched for."""
 
+_LATE: Final = 100
+"""Time in ms by which a renewal is late after the process stood still: it was stopped, or the
+machine had no time for it."""
+
+_READING: Final = 100
+"""Time in ms in which a process that stood still reads what has come meanwhile."""
+
 _AGAIN: Final = 10
 """Time in ms after which it is looked at again whether all is published."""
 
@@ -130,6 +137,8 @@ class Lease:
         self._vouched: Optional[int] = None
         """Of how many sources the lease tells; ``None`` if it is over."""
         self._next: Optional[IDelayedCall] = None
+        self._due: Optional[int] = None
+        """When (in ms) the next renewal is due."""
 
     def check(self) -> None:
         """See whether it can be kept.
@@ -172,15 +181,19 @@ class Lease:
     def _renew(self) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
-        vouch = self._vouch()
+        vouch, now = self._vouch(), self._service.now()
         if vouch is None:
             self._waits_for = None
+        elif self._due is not None and now > self._due + _LATE:
+            # What came meanwhile is not even read yet.
+            self._waits_for = now + _READING
         elif self._vouched is None and self._waits_for is None:
             # What had to wait elsewhere, for however long, is known only now.
             self.wait()
         if self._waits_for is not None and self._published(self._waits_for):
             self._waits_for = None
         delay = RENEWED if self._waits_for is None else _AGAIN
+        self._due = now + delay
         self._next = self._clock.callLater(delay / 1000, self._renew)
         if self._waits_for is None:
             self._write(vouch)

@@ -147,3 +147,18 @@ class WaitingLeaseTests(SynchronousTestCase):
         self.published = self.service.now()
         self.network.advance(0.05)
         self.assertNotEqual(self.until(), said)
+
+    def test_stood_still(self) -> None:
+        """After the process stood still it is renewed once there was time to read what came
+        meanwhile, and all that was read by then is published."""
+        self.published = 1 << 62
+        self.lease.start()
+        self.network.advance(2)
+        said = self.until()
+        self.published = self.service.now() + 1050
+        self.network.clock.advance(1)
+        self.network.advance(0.5)
+        self.assertEqual(self.until(), said)
+        self.published = self.service.now()
+        self.network.advance(0.05)
+        self.assertNotEqual(self.until(), said)
