@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
 
-from testbed import Mesh, Peerproto, endlessly, until
+from testbed import Mesh, Node, Peerproto, endlessly, until
 
 HOUR = 3600
 LONG = 30 * 60 * 1000
@@ -27,11 +27,11 @@ short = type integer size 1m expire 10s store gpc0
 """
 
 
-def faked(peer: Peerproto) -> Path:
+def faked(node: Node) -> Path:
     """Have a process read its wall clock through a file: how many seconds it is ahead."""
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-    ahead = peer.folder / "ahead"
-    peer.environment = {
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    ahead = node.folder / f"{node.alias}.ahead"
+    node.environment = {
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(ahead),
         "FAKETIME_NO_CACHE": "1",

@@ -98,8 +98,6 @@ class Witnesses:
         self.answered: defaultdict[str, list[float]] = defaultdict(list)
         """When (in seconds since the epoch) each request of a client was answered."""
         self.decisions: list[Decision] = []
-        self.clock_off = [0.0] * len(self.haproxies)
-        """By how many seconds the clock of each is ahead, about."""
         self._stop: list[bool] = []
         self._visiting: Deferred[int] = Deferred()
 
@@ -156,7 +154,7 @@ class Witnesses:
                 answered,
                 place,
                 counted_at,
-                self._clock(place, int(said["now"]), began),
+                _whole(int(said["now"]), began),
                 int(said["sources"]),
                 lacked,
                 would_have_lacked,
@@ -170,12 +168,6 @@ class Witnesses:
         answered = self.answered[client]
         assert total <= len(answered) + counts, "sums are never ahead"
         return when - answered[total] if total < len(answered) else 0.0
-
-    def _clock(self, place: int, now: int, began: float) -> float:
-        """The time of a HAProxy, of which the lowest 32 bits are known (in ms)."""
-        about = round((began + self.clock_off[place]) * 1000)
-        off = (now - about + WRAPS // 2) % WRAPS - WRAPS // 2
-        return (about + off) / 1000
 
     # -- what they decide by -----------------------------------------------
 
@@ -235,3 +227,9 @@ class Witnesses:
         """Print a line for the summary of all tests."""
         words = ", ".join(f"{name} {value}" for name, value in figures.items())
         print(f"counted: HAProxy {self.mesh.program.branch}: {what}: {words}")
+
+
+def _whole(low: int, about: float) -> float:
+    """The time (in seconds) of which the lowest 32 bits are known (in ms), from a time near it."""
+    near = round(about * 1000)
+    return (near + (low - near + WRAPS // 2) % WRAPS - WRAPS // 2) / 1000
