@@ -23,6 +23,8 @@ from bench.growth import KEEPS_MEMORY, SIZES, Cost, middle, plot
 from bench.learning import COMPILED_TREE, KINDS, ROOT, Learnt, lessons, python_path
 from bench.live import CHANGES, PEERS, live
 from bench.measure import MEASUREMENTS
+from bench.reaching import print_reaching
+from bench.restarting import print_restarting
 from bench.turns import turns
 from testbed import default
 
@@ -228,6 +230,10 @@ def main(entries: int = 1_000_000, rounds: int = 5) -> None:
     print_alternating(rounds)
     print()
     print_sums(20)
+    print()
+    print_reaching(20)
+    print()
+    print_restarting()
     print()
     print_turns(entries)
     print()
