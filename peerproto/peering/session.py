@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Optional
 
+from peerproto.peering.acks import Acks
 from peerproto.peering.adoption import Adoption
 from peerproto.peering.events import Event, LessonOver, Moved, TaughtInPart
 from peerproto.peering.liveness import DEAD_TIMEOUT, Liveness
@@ -103,6 +104,7 @@ class Session:
         self._receiver = Receiver(
             peer, adoption, self._directory, self._precedence, self._events, other_names
         )
+        self._acks = Acks(peer, self._directory, self._receiver, self._precedence)
         self._return = Return(peer, process, now)
         if self.shares_wait:
             self._receiver.waiting = WaitingShares(peer)
@@ -223,16 +225,8 @@ class Session:
         return not self.teaching and self._receiver.shared(table).sent >= table.log.head
 
     def unacked(self) -> int:
-        """How many changes the peer has yet to ack, of the tables that it is known to have.
-
-        HAProxy does not ack, and does not have, what it has no table for.
-        """
-        count = 0
-        for shared in self._receiver.sent:
-            acked = self.peer.acked.get(shared.table.log, 0)
-            if acked or shared.remote_id is not None:
-                count += shared.table.log.count_after(acked)
-        return count
+        """How many changes the peer has yet to ack, of the tables that it is known to have."""
+        return self._acks.missing()
 
     @property
     def differences(self) -> dict[str, str]:
@@ -331,7 +325,8 @@ class Session:
             self._heard += 1
             self._receiver.switch(message.id, self._now)
         elif isinstance(message, Ack):
-            self._acked(message)
+            if not self.teaching:  # during a lesson it means nothing
+                self._acks.took(message, self._now)
         elif isinstance(message, Mark):
             self._precedence.is_peerproto = True
         elif isinstance(message, ErrorMessage):
@@ -343,33 +338,6 @@ class Session:
             if not self._receiver.define_again(message, self._now):
                 self._read += COSTLY - 1
                 self._receiver.define(message, self._now)
-
-    def _acked(self, ack: Ack) -> None:
-        """Move on to what the peer has taken, if it is something that we sent.
-
-        HAProxy 3.3 and later may send other numbers: those did not come. What
-        comes during a lesson does not count either.
-        """
-        if self.teaching:
-            return
-        for shared in self.tables:
-            if shared.local_id == ack.table_id:
-                log = shared.table.log
-                number = log.number_of_id(ack.update_id, shared.sent)
-                if number is not None and number > self.peer.acked.get(log, 0):
-                    # What the peer wrote before this ack, it wrote without our change.
-                    self._receiver.store(self._now)
-                    before = self.peer.acked.get(log, 0)
-                    self.peer.acked[log] = number
-                    self._end_sparing(shared)
-                    self._precedence.acked(shared.table, before, number)
-
-    def _end_sparing(self, shared: SharedTable) -> None:
-        """What the peer was spared needs no ack, once all that it was sent is acked."""
-        log, acked = shared.table.log, self.peer.acked
-        has = acked.get(log, 0)
-        if shared.said <= has < shared.sent and log.spares(self.peer, has):
-            acked[log] = shared.sent
 
     # -- resync ----------------------------------------------------------
 
@@ -468,7 +436,7 @@ class Session:
         """Whether `pull` has something to give."""
         if self._urgent or self._confirms or self._to_define:
             return True
-        if self.state is _TEACHING or (self._receiver.to_ack and self._may_ack):
+        if self.state is _TEACHING or (self._acks.due and not self.over):
             return True
         if self.state is _LIVE:
             for one in self._receiver.sent:
@@ -493,8 +461,8 @@ class Session:
             self._urgent = bytearray()
         if self._to_define:
             self._define(out, room)
-        if self._receiver.to_ack and self._may_ack:
-            self._ack(out)
+        if self._acks.due and not self.over:
+            self._acks.write(out)
         if self.state is _LIVE:
             for shared in self._receiver.sent:
                 if shared.has_more and len(out) < room:
@@ -507,7 +475,7 @@ class Session:
                         self.peer,
                     )
                     shared.sent, shared.said = live.sent, live.said or shared.said
-                    self._end_sparing(shared)
+                    self._acks.end_sparing(shared)
                     out += changes
         elif self.state is _TEACHING:
             self._teach(out, room)
@@ -530,26 +498,6 @@ class Session:
         """Send one message before all that waits."""
         self._urgent += message
         self.peer.counters.tx_messages += 1
-
-    @property
-    def _may_ack(self) -> bool:
-        """Whether updates are to be acked now.
-
-        Not during a lesson, whose ids are not in the order of changes.
-        """
-        return not (self.over or self._precedence.learning)
-
-    def _ack(self, out: bytearray) -> None:
-        """Add an ack of each table of which updates came since the last one."""
-        for shared in self._receiver.to_ack:
-            got = shared.got
-            if got is None or got == shared.acked or not self._directory.shares(shared.table):
-                continue
-            assert shared.remote_id is not None
-            out += Ack(shared.remote_id, got).encode()
-            self.peer.counters.tx_messages += 1
-            shared.acked = got
-        self._receiver.to_ack.clear()
 
     def _teach(self, out: bytearray, room: int) -> None:
         end = self._teaching.draw(out, room)
