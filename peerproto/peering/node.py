@@ -165,8 +165,7 @@ class Node:
             if not event.in_lesson:
                 self.resync.newly_shared(session, event.table)
         elif isinstance(event, LessonOver):
-            # What an old process shares otherwise than this one is not learnt from it.
-            if event.finished and not (session.peer.local and session.differences):
+            if event.finished and not (session.peer.local and self._differs(session)):
                 self.resync.finished(session, now)
             else:
                 self.resync.partial(session, now)
@@ -186,6 +185,11 @@ class Node:
             return self._begun_anew(event.table, session, now)
         self._look_ahead()
         return []
+
+    def _differs(self, session: Session) -> bool:
+        """Whether an old process shares something otherwise than this one, which is not learnt from
+        it then; a table that is learnt from nobody need not be here yet."""
+        return any(self.tables.sharing(name).learn for name in session.differences)
 
     def _begun_anew(self, table: TableStore, origin: Session, now: int) -> list[Changes]:
         """A table has begun anew on a peer's word: the others may still have the one before, and

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from peerproto import Declaration, LocalProtocolError
+from peerproto import Declaration, LocalProtocolError, StickTableService
 from peerproto.aggregation.lease import LINE as LEASE
 from peerproto.aggregation.relay import Relay
 from peerproto.aggregation.rules import Rules
+from peerproto.aggregation.service import Aggregation
 from tests.aggregation.fleet import LINE, RULES, AggregateTestCase
 
 
@@ -134,6 +135,42 @@ class FaultTests(AggregateTestCase):
         self.b.table("t").count(2, gpc0=1)
         self.network.advance(1)
         self.assertEqual(self.aggregate.published.total, before + 1)
+
+
+class HandOverTests(AggregateTestCase):
+    rules = attrs.evolve(RULES, lease="t.lease")
+
+    def test_new_process(self) -> None:
+        """A new process of the node has all that the old one taught, though that one has a lease
+        by now and it has none: it is up to date, and vouches, as soon as the peers are back."""
+        self.begin()
+        self.a.table("t").count(1, gpc0=3)
+        self.network.advance(1)
+        new = StickTableService(
+            "h",
+            tables={"t": self.line},
+            bind=self.network.server("h"),
+            expect_old=True,
+            reactor=self.network.clock,
+            wall_clock=self.network.wall_clock,
+        )
+        new.expect_peer("a")
+        new.expect_peer("b")
+        aggregation = Aggregation(new, [self.rules], self.network.clock)
+        self.addCleanup(new.stopService)
+        self.addCleanup(aggregation.stopService)
+        aggregation.startService()
+        new.startService()
+        taught = self.hub.stop_softly(self.network.client("h", "h"))
+        self.network.advance(0)
+        self.assertTrue(self.successResultOf(taught))
+        self.assertIn("finished by h", new.resync.reason)
+        self.stop_aggregation()
+        self.hub.stopService()
+        self.network.advance(8)
+        self.hub = new
+        self.assertTrue(self.vouched())
+        self.assertEqual(self.sums(new), {1: 3})
 
 
 class NoRoomTests(AggregateTestCase):
