@@ -25,27 +25,13 @@ LOCAL = 1.2
 class Held(Witnesses):
     """The last HAProxy is cut off, in one way or the other."""
 
-    def heard_at(self) -> float:
-        """When (in seconds since the epoch) the last byte of the node was let through."""
-        return max(self.to_hub.last_back, self.from_hub.last_there)
-
-    def said_at(self) -> float:
-        """The same for what the HAProxy says."""
-        return max(self.to_hub.last_there, self.from_hub.last_back)
-
     def hold_back(self) -> None:
         """Let nothing of the node through: it waits."""
-        self.to_hub.stall(back=True)
-        self.from_hub.stall(there=True)
+        self.link.stall(back=True)
 
     def lose(self) -> None:
         """Let nothing through in either direction: it is lost."""
-        self.to_hub.hole = self.from_hub.hole = True
-
-    def heal(self) -> None:
-        """Let everything through."""
-        self.to_hub.heal()
-        self.from_hub.heal()
+        self.link.hole = True
 
     def fell_back(self, last: float, until: float) -> int:
         """See that the HAProxy decided without sums in time, by its own clock: after how many ms it
@@ -86,16 +72,16 @@ async def test_held_back_and_lost(mesh: Mesh) -> None:
     try:
         held.hold_back()
         await pause(HELD)
-        held_at, let_go = held.heard_at(), time.time()
-        held.heal()
+        held_at, let_go = held.link.last_back, time.time()
+        held.link.heal()
         await held.all_by_sums()
 
         held.lose()
-        lost_at, silent_at = held.heard_at(), held.said_at()
+        lost_at, silent_at = held.link.last_back, held.link.last_there
         others = held.without_link()
         await held.decide(others, len(others))
         healed = time.time()
-        held.heal()
+        held.link.heal()
         await held.all_by_sums()
     finally:
         await held.end()

@@ -16,7 +16,7 @@ from typing import Any, Optional
 import attrs
 from twisted.internet.defer import Deferred
 
-from testbed import Link, Mesh, Peerproto, endlessly, fields, until
+from testbed import Link, Mesh, Peerproto, endlessly, fields, free_port, until
 
 from .deciding import LINE, tables_of
 from .test_aggregation import has_authority
@@ -79,8 +79,11 @@ class Decision:
 
 
 class Witnesses:
-    """Three HAProxies and the node that adds up. The last HAProxy and the node reach each other by
-    links alone."""
+    """Three HAProxies and the node that adds up. The last HAProxy reaches the node by a link alone.
+
+    Only HAProxies call, at addresses that are right: where both sides do, sessions may end some
+    seconds after they began, and HAProxies decide for themselves meanwhile.
+    """
 
     def __init__(self, mesh: Mesh, seed: int = 31) -> None:
         self.mesh = mesh
@@ -91,9 +94,8 @@ class Witnesses:
             "expect = lb1 lb2 lb3\ngrace = 1s\n"
         )
         self.last = len(self.haproxies) - 1
-        """The one with links."""
-        self.to_hub = Link(self.hub.port, random.Random(1), calm=True)
-        self.from_hub = Link(self.haproxies[self.last].port, random.Random(2), calm=True)
+        """The one with the link."""
+        self.link = Link(self.hub.port, random.Random(1), calm=True)
         self.chance = random.Random(seed)
         self.answered: defaultdict[str, list[float]] = defaultdict(list)
         """When (in seconds since the epoch) each request of a client was answered."""
@@ -105,19 +107,11 @@ class Witnesses:
 
     async def start(self) -> None:
         """Start all, and have clients come all the time."""
-        linked = self.haproxies[self.last]
-        self.hub.start(
-            [
-                self.hub,
-                *self.haproxies[: self.last],
-                attrs.evolve(linked, place=self.from_hub.address),
-            ]
-        )
-        for one in self.haproxies:
-            hub = self.hub
-            if one is linked:
-                hub = attrs.evolve(hub, place=self.to_hub.address)
-            one.start([one, hub])
+        nowhere = f"127.0.0.1:{free_port()}"
+        self.hub.start([self.hub, *(attrs.evolve(one, place=nowhere) for one in self.haproxies)])
+        linked = attrs.evolve(self.hub, place=self.link.address)
+        for place, one in enumerate(self.haproxies):
+            one.start([one, linked if place == self.last else self.hub])
         for one in self.haproxies:
             await one.up()
         await has_authority(self.hub)
@@ -130,8 +124,7 @@ class Witnesses:
         try:
             await self._visiting
         finally:
-            self.to_hub.stop()
-            self.from_hub.stop()
+            self.link.stop()
 
     # -- requests ----------------------------------------------------------
 
