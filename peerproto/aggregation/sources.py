@@ -7,13 +7,17 @@ says. A source that is an aggregate itself, on another node, does so by a lease 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Optional
+from typing import Final, Optional
 
 from twisted.logger import Logger
 
 from peerproto import LocalProtocolError, StickTableService
 from peerproto.aggregation.lease import Vouch, read_lease
 from peerproto.aggregation.rules import Rules, alternatives
+
+SETTLING: Final = 500
+"""Time in ms after which a peer that has come has said what it counted before: it does so at once,
+but nothing tells where that ends."""
 
 
 class Sources:
@@ -26,6 +30,16 @@ class Sources:
         self._rules = rules
         self._chosen: dict[str, str] = {}
         """By the word for several peers, the one whose share is added up."""
+        self._came: dict[str, int] = {}
+        """When (in ms) the session of a peer began."""
+
+    def came(self, name: str) -> None:
+        """A session with a peer begins."""
+        self._came[name] = self._service.now()
+
+    def has_just_come(self, name: str) -> bool:
+        """Whether a peer may have yet to say what it counted before its session began."""
+        return self._service.now() - self._came.get(name, -SETTLING) < SETTLING
 
     def names(self) -> list[str]:
         """The names of the peers whose shares are added up."""
@@ -67,6 +81,8 @@ class Sources:
         """What a peer vouches for; ``None`` if it is not in."""
         peer = self._service.peers.get(name)
         if peer is None or not peer.connected or not peer.has_taught(self._rules.source):
+            return None
+        if self.has_just_come(name):
             return None
         if self._rules.source_lease is None:
             return Vouch(1)

@@ -70,6 +70,21 @@ class LeaseTests(AggregateTestCase):
         self.network.advance(6)
         self.assertEqual(self.sources_in(self.b), 2)
 
+    def test_comes_back(self) -> None:
+        """A source that comes back is in once it had the time to say what it counted meanwhile: not
+        as soon as its session begins."""
+        self.begin()
+        self.a.stopService()
+        self.network.advance(4)
+        self.assertEqual(self.sources_in(self.b), 1)
+        self.a.startService()
+        while not self.hub.peers["a"].connected:
+            self.network.advance(0.05)
+        connected = self.hub.now()
+        while self.sources_in(self.b) < 2:
+            self.network.advance(0.05)
+        self.assertTrue(500 <= self.hub.now() - connected <= 1000)
+
     def test_not_before_it_has_begun(self) -> None:
         """There is none before all expected peers have taught."""
         self.hub.startService()
