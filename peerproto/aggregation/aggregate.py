@@ -190,7 +190,6 @@ class Aggregate(Observer):
 
     def peer_connected(self, peer: Peer) -> None:
         """See `IObserver`."""
-        self.sources.came(peer.name)
         if self._departed.pop(peer.name, None) is None:
             self._look_at_connections(peer.name)
         self._moved()

@@ -31,7 +31,7 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
             state = "has not taught yet"
         elif peer.shares_wait:
             state = "may have yet to get back what it had"
-        elif aggregate.sources.has_just_come(name):
+        elif aggregate.sources.has_just_come(peer):
             state = "has just come"
         elif aggregate.sources.vouched(name) is None:
             state = "vouches for nothing"

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from peerproto import LocalProtocolError, StickTableService
 from peerproto.aggregation.lease import Vouch, read_lease
 from peerproto.aggregation.rules import Rules, alternatives
+from peerproto.service.peer import Peer
 
 SETTLING: Final = 500
 """Time in ms after which a peer that has come has said what it counted before: it does so at once,
@@ -30,16 +31,11 @@ class Sources:
         self._rules = rules
         self._chosen: dict[str, str] = {}
         """By the word for several peers, the one whose share is added up."""
-        self._came: dict[str, int] = {}
-        """When (in ms) the session of a peer began."""
 
-    def came(self, name: str) -> None:
-        """A session with a peer begins."""
-        self._came[name] = self._service.now()
-
-    def has_just_come(self, name: str) -> bool:
+    def has_just_come(self, peer: Peer) -> bool:
         """Whether a peer may have yet to say what it counted before its session began."""
-        return self._service.now() - self._came.get(name, -SETTLING) < SETTLING
+        came = peer.established_at
+        return came is not None and self._service.now() - came < SETTLING
 
     def names(self) -> list[str]:
         """The names of the peers whose shares are added up."""
@@ -82,7 +78,7 @@ class Sources:
         peer = self._service.peers.get(name)
         if peer is None or not peer.connected or not peer.has_taught(self._rules.source):
             return None
-        if self.has_just_come(name):
+        if self.has_just_come(peer):
             return None
         if self._rules.source_lease is None:
             return Vouch(1)

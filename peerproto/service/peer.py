@@ -36,6 +36,12 @@ class Peer:
         return self._memory.trouble
 
     @property
+    def established_at(self) -> Optional[int]:
+        """When (in ms of `StickTableService.now`) the latest session with it began; ``None`` if
+        there was none."""
+        return self._memory.established_at
+
+    @property
     def counters(self) -> Counters:
         """What has happened with it since the start."""
         return self._memory.counters
