@@ -87,10 +87,13 @@ async def test_held_back_and_lost(mesh: Mesh) -> None:
         await held.end()
 
     def may_be(one: Decision) -> float:
-        if one.counted_at != held.last or one.place == held.last or one.began < silent_at:
+        if one.counted_at != held.last:
             return BEHIND
-        # The share of a source that is missing counts as it was.
-        return UNHEARD if one.sources == len(held.haproxies) else float("inf")
+        if one.sources < len(held.haproxies):
+            # The share of a source that is missing counts as it was.
+            return float("inf")
+        missing = one.place != held.last and silent_at < one.answered and one.began < healed
+        return UNHEARD if missing else BEHIND
 
     decisions, most = held.check(may_be)
     stale = held.timeless_stale()
