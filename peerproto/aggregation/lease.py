@@ -187,7 +187,7 @@ class Lease:
         elif self._due is not None and now > self._due + _LATE:
             # What came meanwhile is not even read yet.
             self._waits_for = now + _READING
-        elif self._vouched is None and self._waits_for is None:
+        elif self._waits_for is None and (self._vouched is None or vouch.sources > self._vouched):
             # What had to wait elsewhere, for however long, is known only now.
             self.wait()
         if self._waits_for is not None and self._published(self._waits_for):

@@ -132,6 +132,10 @@ class WaitingLeaseTests(SynchronousTestCase):
         table = self.service.find_table("lease")
         return None if table is None else table[KEY].number("gpt[1]")
 
+    def sources(self) -> int:
+        """Of how many sources the lease tells."""
+        return self.service.table("lease")[KEY].number("gpt[3]")
+
     def test_not_before_it_is_published(self) -> None:
         """The first lease, and the first after one that was over, comes once all is published that
         was known when the sums came to be vouched for."""
@@ -146,6 +150,26 @@ class WaitingLeaseTests(SynchronousTestCase):
             self.vouch = None
             self.lease.look()
             self.vouch = Vouch(2)
+
+    def test_one_comes_back(self) -> None:
+        """When one more source is in the sums, the lease tells of it once all is published that was
+        known then; of one that goes it tells at once."""
+        self.published = 1 << 62
+        self.lease.start()
+        self.network.advance(2)
+        said = self.until()
+        self.published = self.service.now()
+        self.vouch = Vouch(3)
+        self.lease.look()
+        self.network.advance(1.5)
+        self.assertEqual((self.until(), self.sources()), (said, 2))
+        self.published = self.service.now()
+        self.network.advance(0.05)
+        self.assertEqual(self.sources(), 3)
+        self.published = -1
+        self.vouch = Vouch(1)
+        self.lease.look()
+        self.assertEqual(self.sources(), 1)
 
     def test_others_are_summed(self) -> None:
         """When others come to be summed, what was said holds until its end, and is renewed once
