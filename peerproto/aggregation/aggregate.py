@@ -27,11 +27,11 @@ from peerproto.aggregation.authority import Authority
 from peerproto.aggregation.comparison import Comparison
 from peerproto.aggregation.lease import LONGEST_LAG, Lease, Vouch, lease_table
 from peerproto.aggregation.output import Output
+from peerproto.aggregation.publishing import Publisher
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.sources import Sources
 from peerproto.aggregation.throughput import Throughput
 from peerproto.service.peer import Peer
-from peerproto.service.sums import Sums, Total
 
 AT_ONCE: Final = 100
 """Keys that are published in one step: a few ms."""
@@ -66,8 +66,8 @@ class Aggregate(Observer):
         """Whether the sums may be relied on."""
         self.comparison = Comparison(service, rules)
         """Whether the tables of peers are as these sums need them."""
-        self.published = Throughput()
-        """How many sums were published."""
+        self.publisher = Publisher(service, rules, self.sources, self._connected)
+        """What stores the sums."""
         self._feed = service.feed(tables=[rules.source])
         self._agenda = Agenda(rules.interval)
         self._hears = False
@@ -76,11 +76,7 @@ class Aggregate(Observer):
         """When (in ms) changes were told that were not taken from the feed yet."""
         self._failed_at: Optional[int] = None
         """When (in ms) the work failed, until it goes on."""
-        self._lacks: Optional[str] = None
-        """Why the output has not all sums, in words; ``None`` if it has."""
-        self._sums: Optional[Sums] = None
         self._source: Optional[StickTable] = None
-        self._output: Optional[StickTable] = None
         self.trouble: Optional[str] = "it has not begun"
         """Why nothing can be summed, in words; ``None`` if it can."""
         self._departed: dict[str, int] = {}
@@ -157,27 +153,19 @@ class Aggregate(Observer):
             self.authority.begin(self._service.now())
         self._looked = True
         self._source = source
-        self._sums, self._output = None, None
-        self._lacks = None
+        self.publisher.close()
         self._agenda.clear()
         if source is None:
             self.trouble = f"nobody has defined table {self.rules.source}"
             return
         try:
-            self._output = self._outputs.table_for(source)
-            self._sums = Sums(
-                source,
-                self._output,
-                self.rules.tags,
-                stamped=self.rules.stamped,
-                numbered=self.rules.source_lease is not None,
-            )
+            self.publisher.open(source, self._outputs.table_for(source))
         except LocalProtocolError as problem:
             self.trouble = f"table {source.name} cannot be summed to {self.rules.output}: {problem}"
             self._log.error("aggregate {name}: {why}", name=source.name, why=self.trouble)
             return
         self.trouble = None
-        if self._sums.has_conn_cur and source is not before:
+        if self.publisher.has_conn_cur and source is not before:
             self._log.warn(
                 "aggregate {name}: HAProxy takes conn_cur of table {output} from peers only where"
                 " that is recv-only, from 3.2 on",
@@ -236,7 +224,7 @@ class Aggregate(Observer):
         if self._failed_at is not None:
             return "it failed, as the log says"
         other_periods = self.comparison.other_periods(self.sources.names())
-        return self._lacks or other_periods or self.authority.why_not()
+        return self.publisher.lacks or other_periods or self.authority.why_not()
 
     def _connected(self, peer: str) -> bool:
         """Whether the current connections of a peer count."""
@@ -245,7 +233,7 @@ class Aggregate(Observer):
 
     def _look_at_connections(self, peer: str) -> None:
         """The current connections of a peer begin to count, or count no more."""
-        if self._sums is not None and self._sums.has_conn_cur and self._source is not None:
+        if self.publisher.has_conn_cur and self._source is not None:
             share = self._source.contributions().get(peer)
             if share is not None and len(share):
                 self._agenda.look_at([share], self._service.now(), "conn_cur")
@@ -255,8 +243,9 @@ class Aggregate(Observer):
 
     def _look_at_all(self) -> None:
         """Publish all keys of all shares, and look at all sums that there are."""
-        if self._source is not None and self._output is not None:
-            tables = [*self._source.contributions().values(), self._output]
+        output = self.publisher.output
+        if self._source is not None and output is not None:
+            tables = [*self._source.contributions().values(), output]
             self._agenda.look_at_all(tables, self._service.now())
             if self._lease is not None:
                 self._lease.wait()
@@ -294,7 +283,7 @@ class Aggregate(Observer):
         sources = set(self.sources.names())
         for batch in batches:
             # A share that is gone is nobody's any more.
-            if self._sums is not None and (batch.table.peer in sources or batch.cause.removes):
+            if self.publisher.is_open and (batch.table.peer in sources or batch.cause.removes):
                 self._agenda.changed(batch.raw_keys, now)
 
     # -- publishing --------------------------------------------------------
@@ -310,8 +299,8 @@ class Aggregate(Observer):
         while True:
             self._take_changes()
             now = self._service.now()
-            if self._may_publish:
-                self._publish(self._agenda.take(AT_ONCE, now))
+            if self._may_publish and (keys := self._agenda.take(AT_ONCE, now)):
+                self.publisher.publish(keys, self._agenda.returns)
             has_more = self._agenda.walk_on() or len(self._feed) > 0
             if not (has_more or (self._may_publish and self._agenda.has_some(now))):
                 return
@@ -319,7 +308,7 @@ class Aggregate(Observer):
 
     @property
     def _may_publish(self) -> bool:
-        return self.authority.has_begun and self._sums is not None
+        return self.authority.has_begun and self.publisher.is_open
 
     def _worked(self, _: None) -> None:
         self._working = None
@@ -336,44 +325,6 @@ class Aggregate(Observer):
             )
             self._failed_at = self._service.now()
             self._set_alarm()
-
-    def _publish(self, keys: list[bytes]) -> None:
-        if not keys:
-            return
-        output, sums = self._output, self._sums
-        assert output is not None and sums is not None
-        now = self._service.now()
-        totals, nothing = sums.of(keys, self.sources.names(), self._connected)
-        for total in totals:
-            again = None if total.again is None else now + total.again
-            self._agenda.returns.put(total.raw_key, again)
-        self.published.add(self._store(output, totals), now)
-        for key in nothing:
-            self._agenda.returns.put(key, None)
-        left = [key for key in nothing if output.get_raw(key) is not None]
-        if left:
-            # What was summed was removed before its time.
-            output.forget_raw(left)
-
-    def _store(self, output: StickTable, totals: list[Total]) -> int:
-        """Store sums: how many were stored."""
-        entries = [(one.raw_key, one.record, one.life) for one in totals]
-        try:
-            stored = output.replace_raw(entries)
-        except LocalProtocolError as problem:
-            if len(entries) > 1:
-                return sum(self._store(output, [one]) for one in totals)
-            self._left_out(f"a sum is left out: {problem}")
-            return 0
-        if stored < len(entries):
-            self._left_out(f"there is no room in table {output.name} for all sums")
-        return stored
-
-    def _left_out(self, why: str) -> None:
-        """The output has not all sums, for the reason in words: that is logged once."""
-        if self._lacks is None:
-            self._lacks = why
-            self._log.error("aggregate {name}: {why}", name=self.rules.source, why=why)
 
     # -- time --------------------------------------------------------------
 
@@ -423,9 +374,15 @@ class Aggregate(Observer):
         oldest = self._agenda.oldest(self._service.now())
         return oldest if self._told_at is None else min(oldest, self._told_at)
 
+    @property
+    def published(self) -> Throughput:
+        """How many sums were published."""
+        return self.publisher.published
+
     def keys(self) -> int:
         """How many sums there are."""
-        return 0 if self._output is None else len(self._output)
+        output = self.publisher.output
+        return 0 if output is None else len(output)
 
     @property
     def waiting(self) -> int:
