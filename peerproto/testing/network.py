@@ -32,9 +32,9 @@ class MemoryClock(Clock):
     def advance(self, amount: float) -> None:
         """Move on by ``amount`` seconds, and run what is due then."""
         self.rightNow += amount
+        due = [call for call in self.calls if _due(call) <= self.rightNow]
         # A call that was moved has kept its place among the others.
-        self.calls.sort(key=_due)
-        for call in [call for call in self.calls if _due(call) <= self.rightNow]:
+        for call in sorted(due, key=_due):
             if call.active() and _due(call) <= self.rightNow:
                 self.calls.remove(call)
                 call.called = 1

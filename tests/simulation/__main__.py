@@ -19,6 +19,7 @@ from tests.simulation.faults import FAULTS
 from tests.simulation.hub import HubSimulation
 from tests.simulation.machine import Simulation
 from tests.simulation.run import STEPS, run
+from tests.simulation.sums import SumsSimulation
 
 
 def main() -> None:
@@ -29,7 +30,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a run at most")
     parser.add_argument("--off", default="", help="steps that are not taken, with commas")
     parser.add_argument("--fault", choices=FAULTS, help="one that is put in, to be found")
-    parser.add_argument("--hub", action="store_true", help="a hub with shares and a relay instead")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--hub", action="store_true", help="a hub with shares and a relay instead")
+    others.add_argument("--sums", action="store_true", help="nodes that add up, and HAProxies")
     parser.add_argument("--as-found", action="store_true", help="do not look for shorter steps")
     options = parser.parse_args()
     Simulation.OFF = frozenset(filter(None, options.off.split(",")))
@@ -37,16 +40,23 @@ def main() -> None:
     for seed in seeds:
         print(f"seed {seed}", flush=True)
         with FAULTS[options.fault]() if options.fault else nullcontext():
-            machine = HubSimulation if options.hub else Simulation
+            machine = _machine(options)
             holds = _holds(seed, options.examples, options.steps, options.as_found, machine)
         if not holds:
             chosen = f"--seed {seed} --examples {options.examples} --steps {options.steps}"
-            chosen += " --hub" if options.hub else ""
+            chosen += " --hub" if options.hub else " --sums" if options.sums else ""
             chosen += "".join(
                 f" --{n} {v}" for n, v in (("off", options.off), ("fault", options.fault)) if v
             )
             print(f"\nAgain: make simulate SIMULATE='{chosen}'")
             sys.exit(1)
+
+
+def _machine(options: argparse.Namespace) -> type[RuleBasedStateMachine]:
+    """What is simulated."""
+    if options.sums:
+        return SumsSimulation
+    return HubSimulation if options.hub else Simulation
 
 
 def _holds(

@@ -13,15 +13,15 @@ Each key of a table has one peer that sets it, to numbers that grow. Promised:
 
 from __future__ import annotations
 
-from typing import Any, Final, Optional, cast
+from typing import Any, Final, Optional
 
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from twisted.logger import ILogObserver, globalLogPublisher
+from hypothesis.stateful import initialize, rule
 
 from peerproto.service.service import StickTableService
 from peerproto.testing import MemoryNetwork
+from tests.simulation.obstacles import Obstacles
 from tests.simulation.promise import Broken
 
 HUB: Final = "m"
@@ -46,7 +46,7 @@ def said(table: Any) -> Said:
     return {entry.key: entry.number("gpc0") for entry in table}
 
 
-class HubSimulation(RuleBasedStateMachine):
+class HubSimulation(Obstacles):
     """A hub and its peers, which change, part, and lose their memory."""
 
     def __init__(self) -> None:
@@ -62,12 +62,9 @@ class HubSimulation(RuleBasedStateMachine):
         self.open: set[tuple[str, int]] = set()
         """Peers and keys of which the two were not the same when the hub handed over: its new
         process does not send on what it learns."""
-        self.failures: list[str] = []
-        globalLogPublisher.addObserver(cast(ILogObserver, self._logged))
 
-    def _logged(self, event: Any) -> None:
-        if event.get("log_failure") is not None:
-            self.failures.append(event["log_failure"].getTraceback())
+    def links(self) -> list[tuple[str, str]]:
+        return [(HUB, leaf) for leaf in LEAVES]
 
     @property
     def hub(self) -> StickTableService:
@@ -137,36 +134,6 @@ class HubSimulation(RuleBasedStateMachine):
         self.latest[key] = self._next()
         self.network.services[owner].table("all").set(key, gpc0=self.latest[key])
 
-    @rule(ms=st.sampled_from((0, 1, 5, 20, 100, 500, 2500, 7000)))
-    def wait(self, ms: int) -> None:
-        """Time passes."""
-        self.network.advance(ms / 1000)
-
-    @rule(at=leaves, after=st.sampled_from((0, 1, 5, 20, 50, 100, 200)), first=st.booleans())
-    def cut(self, at: str, after: int, first: bool) -> None:
-        """A connection breaks after so many bytes of one side."""
-        for connection in self.network.between(HUB, at)[-1:]:
-            connection.cut(after, connection.names[first])
-
-    @rule(at=leaves, back=st.booleans())
-    def stall(self, at: str, back: bool) -> None:
-        """Nothing gets through in one direction, until it flows."""
-        for connection in self.network.between(HUB, at)[-1:]:
-            connection.stall(at if back else HUB)
-
-    @rule(at=leaves)
-    def flow(self, at: str) -> None:
-        """What is between the hub and a peer flows again."""
-        for connection in self.network.between(HUB, at):
-            for name in connection.names:
-                if connection.end(name).stalled:
-                    connection.flow(name)
-
-    @rule(at=leaves, parted=st.booleans())
-    def part(self, at: str, parted: bool) -> None:
-        """The hub and a peer cannot reach each other, or can again."""
-        (self.network.part if parted else self.network.heal)(HUB, at)
-
     @rule(at=leaves)
     def crash(self, at: str) -> None:
         """A peer loses its memory."""
@@ -199,12 +166,7 @@ class HubSimulation(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            for at in LEAVES:
-                self.part(at, False)
-                self.flow(at)
-            for connection in self.network.connections:
-                connection.caller.cut_after = connection.called.cut_after = None
-            self.network.pace = None
+            self.remove_obstacles()
             self.network.advance(QUIET)
             self._check(strictly=not self.lost)
             for key in range(KEYS):
@@ -216,10 +178,7 @@ class HubSimulation(RuleBasedStateMachine):
             if self._sent() != before:
                 raise Broken(f"updates are sent without end: {before}, then {self._sent()}")
         finally:
-            self.network.stop()
-            globalLogPublisher.removeObserver(cast(ILogObserver, self._logged))
-        if self.failures:
-            raise Broken(self.failures[0])
+            self.leave()
 
     def _sent(self) -> list[int]:
         services = self.network.services.values()
