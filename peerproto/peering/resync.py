@@ -338,7 +338,7 @@ class Resync:
         ]
         if self._to_hear():
             unheard = self._unheard()
-            available = [session for session in available if session.peer in unheard]
+            available = [one for one in available if one.peer in unheard or self.owes(one.peer)]
         if available:
             self._ask(self._chance.choice(available), ResyncInput.TEACHER, now)
 

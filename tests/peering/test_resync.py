@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.peering.states import ResyncState
 from peerproto.tables.declaration import Declaration
@@ -37,6 +39,20 @@ class ResyncTests(SynchronousTestCase):
         self.timed.do(self.resync.connected, again)
         self.assertEqual((asked(self.a), asked(again)), (1, 1))
         self.assertIs(self.resync.state, ResyncState.LEARNING)
+
+    def test_a_debtor_of_whom_all_is_to_be_heard(self) -> None:
+        """Where each peer is to be heard, one whose lesson broke off is asked when it is back, also
+        if another lesson of it had come to its end before."""
+        to_hear = [self.a.peer, self.b.peer]
+        resync = Resync(Logger(), to_hear=lambda: to_hear)
+        resync.start(0)
+        resync.connected(self.a, 0)
+        resync.partial(self.a, 0)
+        resync.ask(self.a)
+        resync.disconnected(self.a, 0)
+        back = cast(Session, Asked(self.a.peer))
+        resync.connected(back, 0)
+        self.assertEqual(asked(back), 1)
 
     def test_nobody_there(self) -> None:
         """After 5 s with nobody to ask the node counts itself up to date, not before."""
