@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from bench.aggregating import KEYS, SOURCE
 from bench.live import Feeder
@@ -19,6 +20,10 @@ from peerproto.wire.messages import Control, EntryUpdate
 from testbed import Node
 
 _TICK = 0.005
+
+_BATCHES = 1000
+"""How many different batches of changes there are: they are made before they are sent, and sent
+again and again."""
 
 
 class Counter(Feeder):
@@ -48,15 +53,20 @@ def changes(chance: random.Random, count: int) -> bytes:
     return b"".join(messages)
 
 
-def feed(nodes: Sequence[Node], names: Sequence[str], per_second: int) -> None:
-    """Have peers of these names change entries at all these nodes, for ever."""
+def feed(nodes: Sequence[Node], names: Sequence[str], per_second: int, begun: Any) -> None:
+    """Have peers of these names change entries at all these nodes, for ever.
+
+    :param begun: an event, which is set when changes begin.
+    """
     chance = random.Random(2)
+    at_once = round(per_second * _TICK)
+    batches = [changes(chance, at_once) for _ in range(_BATCHES)] if at_once else []
     peers = [[Counter(node, name) for node in nodes] for name in names]
     by_number = {one.socket.fileno(): one for peer in peers for one in peer}
     poll = select.epoll()
     for number in by_number:
         poll.register(number, select.EPOLLIN)
-    tick, owed, began = 0, 0.0, time.perf_counter()
+    tick, began = 0, time.perf_counter()
     beaten, settled = began, began + 2
     while True:
         now = time.perf_counter()
@@ -67,12 +77,11 @@ def feed(nodes: Sequence[Node], names: Sequence[str], per_second: int) -> None:
         due = began + tick * _TICK
         if now >= due:
             tick += 1
-            owed += per_second * _TICK if now > settled else 0.0
-            if owed >= 1:
-                data = changes(chance, int(owed))
-                owed -= int(owed)
+            if now > settled:
+                begun.set()
+            if batches and now > settled:
                 for one in peers[tick % len(peers)]:
-                    one.socket.sendall(data)
+                    one.socket.sendall(batches[tick % len(batches)])
             continue
         for number, _ in poll.poll(due - now):
             if now > settled:
@@ -84,11 +93,13 @@ def feed(nodes: Sequence[Node], names: Sequence[str], per_second: int) -> None:
 @contextmanager
 def crowd(nodes: Sequence[Node], names: Sequence[str], per_second: int) -> Iterator[None]:
     """The same in a process of its own, as long as the context lasts."""
-    process = multiprocessing.get_context("spawn").Process(
-        target=feed, args=(nodes, names, per_second), daemon=True
-    )
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    process = context.Process(target=feed, args=(nodes, names, per_second, begun), daemon=True)
     process.start()
     try:
+        if not begun.wait(60):
+            raise TimeoutError("the peers that feed have not begun")
         yield
         if not process.is_alive():
             raise RuntimeError("the peers that feed have ended")
