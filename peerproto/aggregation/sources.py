@@ -76,18 +76,22 @@ class Sources:
     def vouched(self, name: str) -> Optional[Vouch]:
         """What a peer vouches for; ``None`` if it is not in."""
         peer = self._service.peers.get(name)
-        if peer is None or not peer.connected or not peer.has_taught(self._rules.source):
+        if peer is None or self.has_just_come(peer):
             return None
-        if self.has_just_come(peer):
+        return self._has_vouched(peer)
+
+    def _has_vouched(self, peer: Peer) -> Optional[Vouch]:
+        """The same of a peer that may have just come."""
+        if not peer.connected or not peer.has_taught(self._rules.source):
             return None
         if self._rules.source_lease is None:
             return Vouch(1)
         table = self._service.find_table(self._rules.source_lease)
-        share = None if table is None else table.contributions().get(name)
+        share = None if table is None else table.contributions().get(peer.name)
         try:
             return None if share is None else read_lease(share, self._service.time)
         except LocalProtocolError as problem:
-            self._log.debug("the lease of {name}: {why}", name=name, why=problem)
+            self._log.debug("the lease of {name}: {why}", name=peer.name, why=problem)
             return None
 
     def vouch(self) -> Optional[Vouch]:
@@ -97,9 +101,11 @@ class Sources:
         """
         together = Vouch(0)
         for name in self.names():
-            one, peer = self.vouched(name), self._service.peers[name]
+            peer = self._service.peers[name]
+            one = self._has_vouched(peer)
             if one is not None:
                 if peer.shares_wait or peer.is_silent:
                     return None
-                together = together.and_(one)
+                if not self.has_just_come(peer):
+                    together = together.and_(one)
         return together
