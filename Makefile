@@ -40,7 +40,7 @@ $(VENV)/run.stamp: $(BIN)/python setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/test.stamp: $(BIN)/python setup.cfg pyproject.toml
-	$(INSTALL) '.[tls,test,lint]'
+	$(INSTALL) '.[tls,http,test,lint]'
 	$(BIN)/pip install --quiet --disable-pip-version-check 'setuptools >= 65' wheel
 	@touch $@
 

@@ -13,10 +13,18 @@ import attrs
 from peerproto.aggregation.config import WORD, read_aggregates, read_relay
 from peerproto.aggregation.relay import Relay
 from peerproto.aggregation.rules import Rules
-from peerproto.connections.addresses import client_endpoint, server_endpoint
+from peerproto.connections.addresses import client_endpoint
 from peerproto.daemon.lines import check_whole, sections_of, text_of
+from peerproto.http.config import HttpSettings, read_http
 from peerproto.peering.limits import Limits
-from peerproto.service.section import ConfigError, Line, Section, text, yes_or_no
+from peerproto.service.section import (
+    ConfigError,
+    Line,
+    Section,
+    server_address,
+    text,
+    yes_or_no,
+)
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.units import entries
 from peerproto.wire.errors import LocalProtocolError
@@ -50,6 +58,8 @@ class Config:
     """What is read in another way than it is written, each with its file and line."""
     aggregates: tuple[Rules, ...] = ()
     relay: Relay = attrs.field(factory=Relay)
+    http: Optional[HttpSettings] = None
+    """What [http] says; ``None`` without it."""
 
     def peers_but(self, name: str) -> dict[str, str]:
         """The peers that are not this one."""
@@ -94,6 +104,11 @@ class Config:
         bind, runtime = node.get("bind", DEFAULT_BIND), node.get("runtime")
         if bind == runtime:
             raise sections["node"].lines["runtime"].wrong("another address than bind's")
+        http = values["http"]
+        if http is not None and http.bind in (bind, runtime):
+            wrong = sections["http"].lines.get("bind")
+            expected = "another address than those of [node]"
+            raise wrong.wrong(expected) if wrong else sections["http"].wrong(expected, http.bind)
         _check_names(sections, localpeer, limits)
         remote = [name for name in values["peers"] if name != localpeer]
         named = [one for name, one in sections.items() if name.startswith(f"{WORD} ")]
@@ -109,9 +124,10 @@ class Config:
             limits,
             _credentials(sections, values["tls"], localpeer),
             node.get("allow-empty", False),
-            tuple(_warnings(sections["tables"], tables)),
+            (*_warnings(sections["tables"], tables), *(http.warnings if http else ())),
             aggregates,
             read_relay(sections["relay"], remote, aggregates),
+            http,
         )
 
 
@@ -131,14 +147,10 @@ def _peer_name(line: Line, name: str) -> str:
     return name
 
 
-def _server_endpoint(line: Line) -> str:
-    return line.read_with(server_endpoint)
-
-
 _NODE_KEYS: Final[dict[str, Callable[[Line], Any]]] = {
     "localpeer": lambda line: _peer_name(line, line.value),
-    "bind": _server_endpoint,
-    "runtime": _server_endpoint,
+    "bind": server_address,
+    "runtime": server_address,
     "learn-tables": yes_or_no,
     "allow-empty": yes_or_no,
     "learn-columns": yes_or_no,
@@ -262,6 +274,7 @@ _SECTIONS: Final[dict[str, Callable[[Section], Any]]] = {
     "tables": _tables,
     "limits": _limits,
     "tls": lambda section: section.values(_TLS_KEYS),
+    "http": read_http,
 }
 """What reads each section of the file."""
 

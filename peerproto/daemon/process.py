@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import attrs
 from twisted.application.service import MultiService, Service
@@ -33,6 +33,9 @@ from peerproto.daemon.systemd import Notifier, Readiness
 from peerproto.runtime.protocol import RuntimeService, runtime_service
 from peerproto.service.service import StickTableService
 from peerproto.wire.errors import PeerError
+
+if TYPE_CHECKING:
+    from peerproto.http.service import HttpService
 
 
 class Daemon(MultiService):
@@ -89,6 +92,16 @@ class Daemon(MultiService):
             endpoint = serverFromString(sharing, config.runtime)
             self.runtime = runtime_service(self.stick_tables, endpoint, reactor)
             self.runtime.setServiceParent(self)
+        self.http: Optional[HttpService] = None
+        if config.http is not None:
+            # What it takes is installed: the file was read.
+            from peerproto.http.service import HttpService
+
+            sharing = SharingReactor(reactor, takes_over)
+            self._sharing.append(sharing)
+            endpoint = serverFromString(sharing, config.http.bind)
+            self.http = HttpService(self.stick_tables, endpoint, config.http, reactor)
+            self.http.setServiceParent(self)
         self.readiness = Readiness(self.stick_tables, reactor, Notifier())
         self.readiness.setServiceParent(self)
 
@@ -185,6 +198,8 @@ class Daemon(MultiService):
         self._end()
         if self.runtime is not None:
             self.runtime.disownServiceParent()
+        if self.http is not None:
+            self.http.disownServiceParent()
         self.readiness.hand_over()
         self.stick_tables.stop_softly().addErrback(self._failed).addCallback(self._handed_over)
 
@@ -235,7 +250,7 @@ class Daemon(MultiService):
             config = attrs.evolve(config, credentials=self._config.credentials)
         if config.credentials is not None:
             self.stick_tables.use_credentials(config.credentials)
-        before, self._config = self._config, config
+        before, self._config = self._config, self._with_http(config)
         self._take_peers(config)
         # What is no aggregate any more leaves its tables first, then others may have them.
         self._take_part("[aggregate]", partial(self.aggregation.leave, config.aggregates))
@@ -243,6 +258,19 @@ class Daemon(MultiService):
         self._take_tables(config)
         self._take_part("[aggregate]", partial(self.aggregation.take, config.aggregates))
         self._log.info("{path} was read again", path=self._path)
+
+    def _with_http(self, config: Config) -> Config:
+        """Take what a file says of HTTP, but for what takes a restart: what holds from now on."""
+        now, then = self._config.http, config.http
+        if self.http is None or now is None or then is None:
+            if now is not then:
+                self._log.warn("[http] comes and goes with a restart only: it stays as it was")
+            return attrs.evolve(config, http=now)
+        if (then.bind, then.plain) != (now.bind, now.plain):
+            self._log.warn("[http] stays at {bind} until a restart", bind=now.bind)
+            then = attrs.evolve(then, bind=now.bind, plain=now.plain)
+        self.http.take(then)
+        return attrs.evolve(config, http=then)
 
     def _lost(self, config: Config) -> str:
         """What there was, and nothing of it in the new file: peers, tables, or both."""

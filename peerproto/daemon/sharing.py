@@ -91,6 +91,23 @@ class SharingReactor:
             raise CannotListenError(interface, port, problem) from problem
         return adopted
 
+    def listenSSL(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: Any,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        """``IReactorSSL.listenSSL``: `listenTCP`, with TLS.
+
+        :raises CannotListenError: see `listenTCP`.
+        """
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        inner = TLSMemoryBIOFactory(contextFactory, False, factory)
+        return self.listenTCP(port, inner, backlog, interface)
+
     def listenUNIX(
         self,
         address: str,

@@ -7,6 +7,7 @@ from typing import Any, Optional, TypeVar
 
 import attrs
 
+from peerproto.connections.addresses import server_endpoint
 from peerproto.tables import units
 from peerproto.wire.errors import LocalProtocolError
 
@@ -122,3 +123,11 @@ def milliseconds(line: Line) -> int:
     :raises ConfigError: it is none.
     """
     return line.read_with(units.milliseconds)
+
+
+def server_address(line: Line) -> str:
+    """The value as the description of a server endpoint: where to listen.
+
+    :raises ConfigError: it is none.
+    """
+    return line.read_with(server_endpoint)

@@ -1,0 +1,268 @@
+"""Routes: what is done for a method and a path, for whom, and what is said of it in OpenAPI."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, Optional, Union
+from urllib.parse import parse_qsl
+
+import attrs
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from peerproto import LocalProtocolError, StaleCursor, TableFull
+from peerproto.http import text
+from peerproto.http.access import Access, Caller, Needs
+from peerproto.http.answers import Answer, answer_of, as_json, write
+from peerproto.http.bodies import content_of
+from peerproto.http.problems import Problem, title
+
+MOST_PARAMETERS: Final = 50
+"""Parameters in the query of a request."""
+
+_LONGEST_LOGGED: Final = 1000
+"""Characters of a body that its log line has."""
+
+Schema = Mapping[str, Any]
+"""A JSON Schema, as OpenAPI 3.1 has it."""
+
+
+@attrs.frozen
+class Parameter:
+    """A parameter in the query of a path."""
+
+    name: str
+    description: str
+    schema: Schema = attrs.field(factory=lambda: {"type": "string"})
+    many: bool = False
+    """Whether it may come more than once."""
+    required: bool = False
+
+
+@attrs.frozen
+class Call:
+    """A request that may do what it asks for."""
+
+    request: Request
+    caller: Caller
+    path: Mapping[str, str]
+    """What stands in the path for each name in braces, as text: see `peerproto.http.text`."""
+    query: Mapping[str, list[str]]
+    """The values of each parameter that was given."""
+    content: Any = None
+    """What the body says, if the route takes one."""
+
+    def one(self, name: str) -> Optional[str]:
+        """The value of a parameter that comes once at most; ``None`` without it."""
+        values = self.query.get(name)
+        return values[0] if values else None
+
+    def number(self, name: str, otherwise: int, least: int, most: int) -> int:
+        """A parameter that is a whole number.
+
+        :raises Problem: it is none, or beyond its bounds.
+        """
+        given = self.one(name)
+        if given is None:
+            return otherwise
+        if given.isascii() and given.isdecimal() and len(given) <= 20:
+            number = int(given)
+            if least <= number <= most:
+                return number
+        raise Problem.wrong(f"query.{name}", given, f"a whole number from {least} to {most}")
+
+
+Result = Optional[Answer]
+"""``None`` if all was written to the request already."""
+
+Do = Callable[[Call], Union[Result, Awaitable[Result]]]
+
+
+@attrs.frozen
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """With a name in braces for each segment that may be anything: ``/v1/tables/{table}``."""
+    do: Do
+    summary: str
+    description: str = ""
+    needs: Needs = Needs.READ
+    query: tuple[Parameter, ...] = ()
+    body: Optional[Schema] = None
+    """What its body is; ``None`` if it takes none."""
+    answers: Mapping[int, Optional[Schema]] = attrs.field(factory=dict)
+    """The schema of each answer that is no problem document; ``None`` for no body."""
+    problems: tuple[int, ...] = ()
+    """The statuses of its problem documents, beside those that all routes have."""
+    hidden: bool = False
+    """Whether it is left out of the OpenAPI document."""
+    describe: Callable[[Problem], Answer] = answer_of
+    """Makes the answer that a problem is."""
+
+
+class Routes:
+    """All routes of a node."""
+
+    _log = Logger()
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._routes: list[Route] = []
+        self._klein = Klein()
+        # An empty segment is one: nobody is sent to another path.
+        self._klein.url_map.merge_slashes = False
+        self._klein.url_map.strict_slashes = True
+        no_route: Any = _no_route
+        self._klein.handle_errors(HTTPException)(no_route)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def add(self, method: str, path: str, do: Do, summary: str, **more: Any) -> None:
+        """Have one more route: see `Route`."""
+        route = Route(method, path, do, summary, **more)
+        self._routes.append(route)
+
+        def run(request: Request, **segments: str) -> Deferred[None]:
+            return Deferred.fromCoroutine(self._run(route, request, segments))
+
+        rule = path.replace("{", "<").replace("}", ">")
+        self._klein.route(rule, methods=[method], endpoint=f"{method} {path}")(run)
+
+    def resource(self) -> IResource:
+        """What twisted.web serves: each request passes `Access` first."""
+        return _Front(self._klein.resource(), self._access)
+
+    async def _run(self, route: Route, request: Request, segments: Mapping[str, str]) -> None:
+        call = None
+        try:
+            call = self._call(route, request, segments)
+            answer = route.do(call)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except Problem as problem:
+            answer = route.describe(problem)
+        except (CancelledError, Exception):
+            answer = route.describe(self._problem(Failure(), route))
+        if call is not None and route.needs is Needs.WRITE:
+            self._log_write(call, 200 if answer is None else answer.status)
+        if answer is not None:
+            write(request, answer)
+
+    def _call(self, route: Route, request: Request, segments: Mapping[str, str]) -> Call:
+        caller = self._access.admit(request, route.needs)
+        path = {name: text.unquoted(segment) for name, segment in segments.items()}
+        query = query_of(request, route.query)
+        content = None if route.body is None else content_of(request)
+        return Call(request, caller, path, query, content)
+
+    def _problem(self, reason: Failure, route: Route) -> Problem:
+        """What the answer says of an exception."""
+        error = reason.value
+        if isinstance(error, CancelledError):
+            return Problem(503, "the node stops", headers={"Retry-After": "1"})
+        if isinstance(error, StaleCursor):
+            return Problem.of("query.cursor", error, 410)
+        if isinstance(error, TableFull):
+            return Problem.of("table", error, 507)
+        if isinstance(error, LocalProtocolError):
+            # What the request is about has gone, or has changed, meanwhile.
+            return Problem(409, str(error))
+        self._log.failure("{method} {path} failed", reason, method=route.method, path=route.path)
+        return Problem(500, "this is a mistake of the node, which has logged it")
+
+    def _log_write(self, call: Call, status: int) -> None:
+        place = call.request.path.decode("ascii", "backslashreplace")
+        query = " ".join(f"{name}={value}" for name, some in call.query.items() for value in some)
+        content = "" if call.content is None else as_json(call.content).decode("ascii")
+        if len(content) > _LONGEST_LOGGED:
+            content = content[:_LONGEST_LOGGED] + "…"
+        self._log.info(
+            "{who}: {method} {place} {query} {content}: {status}",
+            who=str(call.caller),
+            method=call.request.method.decode("ascii", "backslashreplace"),
+            place=json.dumps(place)[1:-1],
+            query=json.dumps(query)[1:-1],
+            content=content,
+            status=status,
+        )
+
+
+def query_of(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, list[str]]:
+    """The values of each parameter in the query of a request.
+
+    :raises Problem: one is unknown, missing, or comes too often.
+    """
+    _, _, given = request.uri.partition(b"?")
+    known = {one.name: one for one in parameters}
+    values: dict[str, list[str]] = {}
+    try:
+        pairs = parse_qsl(
+            given.decode("utf-8", "surrogateescape"),
+            keep_blank_values=True,
+            errors="surrogateescape",
+            max_num_fields=MOST_PARAMETERS,
+        )
+    except ValueError as problem:
+        raise Problem.wrong("query", "", f"{MOST_PARAMETERS} parameters at most") from problem
+    for name, value in pairs:
+        if name not in known:
+            # Its value may be a secret that should not have stood there.
+            expected = f"one of {', '.join(known)}" if known else "no parameter"
+            raise Problem.wrong(f"query.{name[:50]}", name[:50], expected)
+        values.setdefault(name, []).append(value)
+    for name, parameter in known.items():
+        some = values.get(name, [])
+        if parameter.required and not some:
+            raise Problem.wrong(f"query.{name}", "", "this parameter")
+        if len(some) > 1 and not parameter.many:
+            raise Problem.wrong(f"query.{name}", some[1], f"{name} once")
+    return values
+
+
+def _no_route(request: Request, failure: Failure) -> None:
+    """Answer a request for a path or a method that there is not."""
+    error = failure.value
+    assert isinstance(error, HTTPException)
+    status = error.code or 404
+    headers = {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+    write(
+        request,
+        answer_of(Problem(status, f"{title(status)}: see /v1/openapi.json", headers=headers)),
+    )
+
+
+class _Front(Resource):
+    """Lets a request pass if it was meant for this node, to where its path leads."""
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource, access: Access) -> None:
+        super().__init__()
+        self._inner = inner
+        self._access = access
+
+    def render(self, request: Request) -> Any:
+        """See ``Resource``."""
+        try:
+            self._access.check_origin(request)
+            if not request.path.startswith(b"/") or not request.path.isascii():
+                raise Problem.wrong("path", request.path.decode("latin-1"), "a path in ASCII")
+        except Problem as problem:
+            write(request, answer_of(problem))
+            request.finish()
+            return 1  # NOT_DONE_YET
+        # With their escapes, so that a slash in a key is none in the path.
+        request.postpath = request.path[1:].split(b"/")
+        return self._inner.render(request)

@@ -1,0 +1,125 @@
+"""A node in memory, and a client that speaks HTTP to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+import attrs
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from peerproto import StickTableService
+from peerproto.http.access import Access
+from peerproto.http.config import HttpSettings
+from peerproto.http.service import routes_of
+from peerproto.http.site import BoundedSite
+from peerproto.http.tokens import Token
+
+WRITER = "w" * 20
+READER = "r" * 20
+
+TABLES = {
+    "rates": "type ip size 1m expire 10m store gpc0,http_req_rate(10s)",
+    "paths": "type string len 20 size 1k store gpt(2),gpc(2),gpc_rate(2,10s),server_key,server_id",
+    "ids": "type integer size 1k store gpc0,bytes_out_cnt",
+    "hashes": "type binary len 4 size 1k store gpc0",
+    "sixes": "type ipv6 size 1k store bytes_out_cnt",
+    "small": "type integer size 2 nopurge store gpc0",
+}
+
+
+@attrs.frozen
+class Reply:
+    """What was answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def parse(data: bytes) -> tuple[Reply, bytes]:
+    """The first answer in what a transport was given, and the rest."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("ascii").split("\r\n")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        headers[name.lower()] = value
+    length = int(headers.get("content-length", "0"))
+    return Reply(int(first.split()[1]), headers, rest[:length]), rest[length:]
+
+
+class HttpTestCase(SynchronousTestCase):
+    """Has a node, of which writers may write, and readers need no token."""
+
+    settings = HttpSettings(writers=Token(WRITER.encode()), allow_writes=True)
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.service = StickTableService("app", tables=TABLES, reactor=self.clock)
+        self.begin()
+
+    def begin(self, settings: Optional[HttpSettings] = None) -> None:
+        """Serve HTTP for the node."""
+        self.access = Access(settings or self.settings)
+        self.routes = routes_of(self.service, self.access)
+        self.site = BoundedSite(self.routes.resource(), self.clock)
+
+    def connect(self) -> tuple[Any, StringTransport]:
+        """A connection of a client."""
+        channel = self.site.buildProtocol(None)
+        transport = StringTransport(
+            IPv4Address("TCP", "127.0.0.1", 8404), IPv4Address("TCP", "192.0.2.9", 4711)
+        )
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def send(self, data: bytes) -> Reply:
+        """The answer to what is sent as it stands."""
+        channel, transport = self.connect()
+        channel.dataReceived(data)
+        self.wait(lambda: b"\r\n\r\n" in transport.value())
+        return parse(transport.value())[0]
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Let what goes on in turns go on."""
+        for _ in range(10_000):
+            if until():
+                return
+            self.clock.advance(0)
+        self.fail("no answer")
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        content: Any = None,
+        token: Optional[str] = None,
+        headers: Mapping[str, str] = {},
+    ) -> Reply:
+        """The answer to a request; ``content`` is sent as JSON."""
+        lines = {"Host": "localhost:8404", **headers}
+        if token is not None:
+            lines.setdefault("Authorization", f"Bearer {token}")
+        body = b""
+        if content is not None:
+            body = content if isinstance(content, bytes) else json.dumps(content).encode()
+            lines.setdefault("Content-Type", "application/json")
+            lines["Content-Length"] = str(len(body))
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+        return self.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+
+    def get(self, path: str, **more: Any) -> Reply:
+        return self.ask("GET", path, **more)
+
+    def write(self, method: str, path: str, content: Any = None) -> Reply:
+        """The answer to a writer."""
+        return self.ask(method, path, content, WRITER)
