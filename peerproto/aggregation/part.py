@@ -38,6 +38,10 @@ class AggregationPart(Part):
         ]
         return "; ".join(reasons) or None
 
+    def writes(self) -> Iterable[str]:
+        """See `IPart`."""
+        return [table for one in self._aggregates.values() for table in one.rules.made]
+
     def metrics(self) -> Iterable[Metric]:
         """See `IPart`."""
         for name, one in self._aggregates.items():

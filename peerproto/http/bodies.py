@@ -105,6 +105,6 @@ def _wrongs(problem: BaseException, field: str) -> Iterator[Wrong]:
     elif isinstance(problem, LocalProtocolError):
         yield Wrong.of(field, problem.read, problem.expected)
     elif isinstance(problem, KeyError):
-        yield Wrong.of(f"{field}.{problem.args[0]}", "", "this field")
+        yield Wrong.of(field, "", "this field")
     elif isinstance(problem, (TypeError, ValueError, AttributeError)):
         yield Wrong.of(field, "", f"another value ({problem})")

@@ -64,6 +64,16 @@ class Call:
         values = self.query.get(name)
         return values[0] if values else None
 
+    def name(self, name: str) -> str:
+        """What a text in the path stands for: the name of a table, or of a peer.
+
+        :raises Problem: it is no such text.
+        """
+        try:
+            return text.read(self.path[name])
+        except LocalProtocolError as problem:
+            raise Problem.of(f"path.{name}", problem) from problem
+
     def number(self, name: str, otherwise: int, least: int, most: int) -> int:
         """A parameter that is a whole number.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Final, Optional
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -11,33 +11,82 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamSer
 from peerproto import StickTableService
 from peerproto.http.access import Access, Needs
 from peerproto.http.config import HttpSettings
+from peerproto.http.entries import PEER, QUERY, EntryRoutes
 from peerproto.http.health import HEALTH, READINESS, Health
+from peerproto.http.many import MOST_CHANGES, ManyRoutes
+from peerproto.http.node import NodeRoutes
+from peerproto.http.openapi import OpenApiRoute
 from peerproto.http.routes import Routes
+from peerproto.http.schemas import closed, many, ref
 from peerproto.http.site import BoundedSite
+from peerproto.http.tables import TableRoutes
+from peerproto.http.writes import WriteRoutes
 from peerproto.service.listening import listen
 
 
 def routes_of(service: StickTableService, access: Access) -> Routes:
     """All routes of a node."""
     routes = Routes(access)
-    health = Health(service)
-    routes.add(
-        "GET",
-        "/healthz",
-        health.alive,
-        "Whether the process answers",
-        needs=Needs.NOTHING,
-        answers={200: HEALTH},
-    )
-    routes.add(
-        "GET",
-        "/readyz",
-        health.ready,
-        "Whether the node may be relied on",
-        needs=Needs.NOTHING,
-        answers={200: READINESS, 503: READINESS},
-    )
+    _add_node(routes, service)
+    _add_tables(routes, service)
+    _add_writes(routes, service)
+    openapi = OpenApiRoute(routes)
+    routes.add("GET", "/v1/openapi.json", openapi.show, "This document", answers={200: _ANY})
     return routes
+
+
+_ANY: Final = {"type": "object"}
+_ENTRY: Final = "/v1/tables/{table}/entries/{key}"
+
+
+def _add_node(routes: Routes, service: StickTableService) -> None:
+    health, add = Health(service), routes.add
+    nobody, node = Needs.NOTHING, NodeRoutes(service, health)
+    add("GET", "/healthz", health.alive, "Whether it runs", needs=nobody, answers={200: HEALTH})
+    ready = {200: READINESS, 503: READINESS}
+    add("GET", "/readyz", health.ready, "Whether it is ready", needs=nobody, answers=ready)
+    add("GET", "/v1/node", node.node, "The node", answers={200: ref("Node")})
+    peers = closed({"peers": many(ref("Peer"))})
+    add("GET", "/v1/peers", node.peers, "All peers", answers={200: peers})
+    one = {"answers": {200: ref("Peer")}, "problems": (404,)}
+    add("GET", "/v1/peers/{peer}", node.peer, "One peer", **one)
+    add("GET", "/v1/parts", node.parts, "All parts", answers={200: ref("Parts")})
+
+
+def _add_tables(routes: Routes, service: StickTableService) -> None:
+    tables, entries, add = TableRoutes(service), EntryRoutes(service), routes.add
+    all_tables = closed({"tables": many(ref("Table"))})
+    add("GET", "/v1/tables", tables.tables, "All tables", answers={200: all_tables})
+    one = {"answers": {200: ref("Table")}, "problems": (404,)}
+    add("GET", "/v1/tables/{table}", tables.table, "One table", **one)
+    page = {"answers": {200: ref("Entries")}, "problems": (404, 409, 410, 503), "query": QUERY}
+    add("GET", "/v1/tables/{table}/entries", entries.entries, "A page of entries", **page)
+    entry = {"answers": {200: ref("Entry")}, "problems": (404,), "query": (PEER,)}
+    add("GET", _ENTRY, entries.entry, "One entry", **entry)
+
+
+def _add_writes(routes: Routes, service: StickTableService) -> None:
+    writes, changes, add = WriteRoutes(service), ManyRoutes(service), routes.add
+    more: dict[str, Any] = {"needs": Needs.WRITE, "query": (PEER,)}
+    changed = {200: ref("Entry"), 201: ref("Entry")}
+    entry = {**more, "answers": changed, "problems": (404, 409, 507)}
+    add("PUT", _ENTRY, writes.replace, "Replace an entry", body=ref("Set"), **entry)
+    add("PATCH", _ENTRY, writes.set, "Change an entry", body=ref("Set"), **entry)
+    add("POST", f"{_ENTRY}/count", writes.count, "Count events", body=ref("Count"), **entry)
+    gone = {**more, "answers": {200: ref("Forgotten")}, "problems": (404, 409)}
+    add("DELETE", _ENTRY, writes.forget, "Forget an entry, on all HAProxies", **gone)
+    body = closed({"changes": many(ref("Change"), minItems=1, maxItems=MOST_CHANGES)})
+    results = {200: closed({"results": many(ref("Result"))})}
+    add(
+        "POST",
+        "/v1/tables/{table}/entries",
+        changes.change,
+        "Many changes, with a result of each",
+        needs=Needs.WRITE,
+        body=body,
+        answers=results,
+        problems=(404, 409, 503),
+    )
 
 
 class HttpService(Service):

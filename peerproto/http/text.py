@@ -10,9 +10,9 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-from peerproto import Key, KeyType, LocalProtocolError
+from peerproto import KeyType, LocalProtocolError
 from peerproto.service.sticktable import StickTable
-from peerproto.service.text import parse_key
+from peerproto.service.text import format_key, parse_key
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ODD: Final = re.compile("[\ud800-\udfff\\\\]")
@@ -42,6 +42,11 @@ def read(text: str) -> str:
     :raises LocalProtocolError: a backslash stands before something else than another one or
         ``xHH``.
     """
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as problem:
+        expected = r"no half of a pair of surrogates (\xHH is a byte that is no UTF-8)"
+        raise LocalProtocolError("text", text, expected) from problem
     if "\\" not in text:
         return text
     raw = bytearray()
@@ -66,13 +71,11 @@ def quoted(text: str) -> str:
     return quote(text.encode("utf-8", "surrogateescape"), safe="")
 
 
-def key_text(raw_key: bytes, key_type: KeyType, key: Key) -> str:
-    """The text of a key: addresses and numbers as people write them, binary keys as hex."""
+def key_text(raw_key: bytes, key_type: KeyType) -> str:
+    """The text of a raw key: addresses and numbers as people write them, binary keys as hex."""
     if key_type is KeyType.STRING:
         return written(raw_key.decode("utf-8", "surrogateescape"))
-    if key_type is KeyType.BINARY:
-        return raw_key.hex().upper()
-    return str(key)
+    return format_key(raw_key, key_type)
 
 
 def raw_key(text: str, table: StickTable) -> bytes:

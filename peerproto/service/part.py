@@ -47,6 +47,9 @@ class IPart(Interface):
     def not_ready() -> Optional[str]:
         """Why it is not ready, in words; ``None`` if it is."""
 
+    def writes() -> Iterable[str]:
+        """The names of the tables that it alone writes: what others write there does not last."""
+
 
 @implementer(IPart)
 class Part:
@@ -67,3 +70,7 @@ class Part:
     def not_ready(self) -> Optional[str]:
         """See `IPart`."""
         return None
+
+    def writes(self) -> Iterable[str]:
+        """See `IPart`."""
+        return ()

@@ -78,6 +78,15 @@ class Parts(Mapping[str, IPart]):
                 reasons.append(f"{name}: {why}")
         return reasons
 
+    def writers(self) -> dict[str, str]:
+        """By the names of tables that a part alone writes, the name of that part."""
+        nothing: list[str] = []
+        return {
+            table: name
+            for name, part in list(self._parts.items())
+            for table in self._ask(name, partial(_listed, _writes, part), nothing)
+        }
+
     def _all(self, what: Callable[[IPart], Iterable[T]]) -> list[T]:
         nothing: list[T] = []
         found: list[T] = []
@@ -95,6 +104,10 @@ class Parts(Mapping[str, IPart]):
 
 def _status(part: IPart) -> Mapping[str, Plain]:
     return dict(part.status())
+
+
+def _writes(part: IPart) -> Iterable[str]:
+    return part.writes()
 
 
 def _listed(what: Callable[[IPart], Iterable[T]], part: IPart) -> list[T]:

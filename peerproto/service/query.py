@@ -6,22 +6,30 @@ place where it stands is told by a partition and a key, whatever comes and goes 
 
 from __future__ import annotations
 
-import heapq
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from bisect import bisect_right, insort
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Final, Optional, TypeVar
+from typing import Final, Optional, TypeVar, Union
 
 import attrs
 
-from peerproto.service.filters import Condition, Filter
+from peerproto.service.filters import OPERATORS, Condition, Filter
 from peerproto.tables.entry import Entry
-from peerproto.tables.partitions import EPOCH
+from peerproto.tables.partitions import EPOCH, PARTS
 from peerproto.tables.store import TableStore
+from peerproto.wire.datatypes import Kind
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell
+from peerproto.wire.peek import peek_of
 
 AT_ONCE: Final = 64
 """Keys that are looked at in one step: a fraction of a ms."""
+
+_PIECE: Final = 256
+"""Keys of which one number is read in one step; if all are decoded, some ms."""
+
+_DECODING: Final = 20
+"""How many keys could be looked at while one entry is decoded."""
 
 T = TypeVar("T")
 
@@ -64,6 +72,45 @@ class Cursor:
         if str(cursor) != text:
             raise LocalProtocolError("cursor", text, "the text of a cursor")
         return cursor
+
+
+@attrs.frozen(order=True)
+class Rank:
+    """Where an entry stands among all of a table, by a value and then by its place. ``str()`` gives
+    it as text, `parse` takes that back: it holds as `Cursor` does."""
+
+    value: int
+    """The value, or its opposite where the highest come first."""
+    epoch: str
+    place: int
+    raw_key: bytes
+
+    def __str__(self) -> str:
+        data = self.value.to_bytes(_VALUE, "big", signed=True)
+        data += bytes.fromhex(self.epoch) + bytes((self.place,)) + self.raw_key
+        return urlsafe_b64encode(data).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> Rank:
+        """Read the text of a rank.
+
+        :raises LocalProtocolError: it is none.
+        """
+        try:
+            data = urlsafe_b64decode(text.encode("ascii") + b"==")
+        except ValueError:
+            data = b""
+        epoch, rest = data[_VALUE : _VALUE + EPOCH], data[_VALUE + EPOCH :]
+        if rest:
+            value = int.from_bytes(data[:_VALUE], "big", signed=True)
+            rank = cls(value, epoch.hex(), rest[0], rest[1:])
+            if str(rank) == text:
+                return rank
+        raise LocalProtocolError("cursor", text, "the text of a cursor")
+
+
+_VALUE: Final = 9
+"""Bytes of a value in the text of a rank: 64 bits, and a sign."""
 
 
 class StaleCursor(LocalProtocolError):
@@ -118,44 +165,107 @@ class Query:
         :raises StaleCursor: the cursor is not one of this table.
         :raises LocalProtocolError: the table is gone, also if it goes meanwhile.
         """
-        for peer, store, place, raw_key in self._places(after):
-            cursor = Cursor(store.partitions.epoch, place, raw_key)
-            yield cursor, self._entry(peer, store, raw_key)
+        for piece in self._pieces(after):
+            for raw_key in piece.raw_keys:
+                if raw_key in piece.rows:
+                    yield piece.cursor(raw_key), self._entry(piece, raw_key)
 
-    def page(self, limit: int, after: Optional[Cursor]) -> Steps[Page]:
-        """So many entries at most, from a cursor on."""
+    def page(self, limit: int, after: Optional[Cursor], looks: Optional[int] = None) -> Steps[Page]:
+        """So many entries at most, from a cursor on.
+
+        :param looks: how many keys are looked at: the page ends then, though there may be more.
+        """
         if limit < 1:
             raise LocalProtocolError("entries of a page", limit, "1 at least")
         entries: list[Entry] = []
-        for looked, (peer, store, place, raw_key) in enumerate(self._places(after), 1):
-            entry = self._entry(peer, store, raw_key)
-            if entry is not None:
-                entries.append(entry)
-                if len(entries) >= limit:
-                    return Page(entries, Cursor(store.partitions.epoch, place, raw_key))
-            if looked % AT_ONCE == 0:
-                yield
+        looked = 0
+        for piece in self._pieces(after):
+            looked += len(piece.raw_keys)
+            for raw_key, _ in self._candidates(piece):
+                looked += _DECODING
+                entry = self._entry(piece, raw_key)
+                if entry is not None:
+                    entries.append(entry)
+                    if len(entries) >= limit:
+                        return Page(entries, piece.cursor(raw_key))
+            if looks is not None and looked >= looks:
+                return Page(entries, piece.cursor(piece.raw_keys[-1]))
+            yield
         return Page(entries, None)
 
     def top(self, count: int, by: str, lowest: bool) -> Steps[list[Entry]]:
         """So many entries with the highest values, or the lowest, those first."""
+        ranked = yield from self.ranked(count, by, lowest)
+        return [entry for _, entry in ranked]
+
+    def ranked(
+        self, count: int, by: str, lowest: bool, after: Optional[Rank] = None
+    ) -> Steps[list[tuple[Rank, Entry]]]:
+        """`top`, each with its rank, from one rank on. Among equals the first of a walk are first.
+
+        :raises StaleCursor: the rank is not one of this table.
+        """
         self._cell(by)
-        sign = -1 if lowest else 1
-        best: list[tuple[int, int, Entry]] = []
-        for looked, (peer, store, _, raw_key) in enumerate(self._places(None), 1):
-            entry = self._entry(peer, store, raw_key)
-            if entry is not None and count > 0:
-                value = entry.value(self._cell(by))
+        if after is not None:
+            self._check_epoch(after)
+        sign = 1 if lowest else -1
+        best: list[tuple[Rank, Entry]] = []
+        for piece in self._pieces(None, in_order=False):
+            items = self._candidates(piece) if count > 0 else []
+            cell = self._cell(by)
+            is_rate = cell.column.data_type.kind is Kind.FREQUENCY
+            # Of a rate, what is read is the most that it may be.
+            factor = (0 if lowest and is_rate else sign) * _factor(cell, piece.store)
+            leasts = [None if one is None else one * factor for one in piece.peek(cell, items)]
+            # From here on it is too much for all of this piece.
+            too_much = best[-1][0].value + 1 if len(best) >= count > 0 else None
+            if too_much is not None and piece.rank(too_much - 1, b"") > best[-1][0]:
+                too_much -= 1
+            for place, least in enumerate(leasts):
+                if least is not None and too_much is not None and least >= too_much:
+                    continue
+                raw_key = items[place][0]
+                if least is not None:
+                    if after is not None and not is_rate and piece.rank(least, raw_key) <= after:
+                        continue
+                    if len(best) >= count and piece.rank(least, raw_key) > best[-1][0]:
+                        continue
+                entry = self._entry(piece, raw_key)
+                if entry is None:
+                    continue
+                value = entry.value(cell)
                 assert isinstance(value, int)
-                # Among equals those stay that came first.
-                one = (sign * value, -looked, entry)
-                if len(best) < count:
-                    heapq.heappush(best, one)
-                elif one[0] > best[0][0]:
-                    heapq.heapreplace(best, one)
-            if looked % AT_ONCE == 0:
-                yield
-        return [entry for _, _, entry in sorted(best, key=lambda one: one[:2], reverse=True)]
+                rank = piece.rank(sign * value, raw_key)
+                if after is None or rank > after:
+                    insort(best, (rank, entry), key=_rank_of)
+                    del best[count:]
+            yield
+        return best
+
+    def _candidates(self, piece: _Piece) -> list[tuple[bytes, bytes]]:
+        """The keys of a piece that may be meant, with what is stored for them: nothing is decoded
+        for that."""
+        rows = piece.rows
+        rows_here = map(rows.get, piece.raw_keys)
+        items = [(key, row) for key, row in zip(piece.raw_keys, rows_here) if row is not None]
+        for means in self._for_keys:
+            items = [item for item in items if means(item[0])]
+        for one in self._filters:
+            cell = self._here().layout.cells.get(one.name)
+            if cell is None or cell.is_text:
+                continue  # said once an entry is decoded
+            may_hold = one.word
+            if cell.column.data_type.kind is Kind.FREQUENCY:
+                # What is read is no less than the rate.
+                may_hold = {"gt": "gt", "ge": "ge", "eq": "ge"}.get(may_hold, "")
+            if may_hold and items:
+                compare, value, factor = OPERATORS[may_hold], one.value, _factor(cell, piece.store)
+                items = [
+                    item
+                    for item, number in zip(items, piece.peek(cell, items))
+                    if number is None or compare(number * factor, value)
+                ]
+        return items
 
     def _cell(self, name: str) -> Cell:
         """The value of this name, as the table has it now."""
@@ -166,39 +276,89 @@ class Query:
             )
         return cell
 
-    def _places(
-        self, after: Optional[Cursor]
-    ) -> Iterator[tuple[Optional[str], TableStore, int, bytes]]:
-        """Whose, and which store, partition and key each row has, from a cursor on."""
+    def _check_epoch(self, after: Union[Cursor, Rank]) -> None:
+        self._here()
+        if after.epoch not in [one.partitions.epoch for one in self._stores().values()]:
+            raise StaleCursor("cursor", str(after), "one of this table, and of this process")
+
+    def _pieces(self, after: Optional[Cursor], in_order: bool = True) -> Iterator[_Piece]:
+        """The keys of all rows, some of one partition at a time, from a cursor on."""
         self._here()
         seen: set[TableStore] = set()
         if after is not None:
+            self._check_epoch(after)
             stores = list(self._stores().items())
-            epochs = [store.partitions.epoch for _, store in stores]
-            if after.epoch not in epochs:
-                raise StaleCursor("cursor", str(after), "one of this table, and of this process")
-            at = epochs.index(after.epoch)
+            at = [store.partitions.epoch for _, store in stores].index(after.epoch)
             seen.update(store for _, store in stores[: at + 1])
-            peer, store = stores[at]
-            for place, raw_key in store.partitions.walk(after.place, after.raw_key):
-                yield peer, store, place, raw_key
+            yield from _pieces_of(*stores[at], after, in_order)
         while following := [one for one in self._stores().items() if one[1] not in seen]:
             peer, store = following[0]
             seen.add(store)
-            for place, raw_key in store.partitions.walk():
-                yield peer, store, place, raw_key
+            yield from _pieces_of(peer, store, None, in_order)
         self._here()
 
-    def _entry(self, peer: Optional[str], store: TableStore, raw_key: bytes) -> Optional[Entry]:
+    def _entry(self, piece: _Piece, raw_key: bytes) -> Optional[Entry]:
         self._here()
         if not all(means(raw_key) for means in self._for_keys):
             return None
-        entry = store.get(raw_key, self._now())
-        if entry is not None and peer is not None:
-            entry = attrs.evolve(entry, peer=peer)
+        entry = piece.store.get(raw_key, self._now())
+        if entry is not None and piece.peer is not None:
+            entry = attrs.evolve(entry, peer=piece.peer)
         if entry is None or not all(holds(entry) for holds in self._filters):
             return None
         return entry
+
+
+@attrs.frozen
+class _Piece:
+    """Some keys of one partition, in their order."""
+
+    peer: Optional[str]
+    store: TableStore
+    place: int
+    raw_keys: list[bytes]
+
+    @property
+    def rows(self) -> Mapping[bytes, bytes]:
+        """What is stored for keys of the partition, by now."""
+        return self.store.partitions.dicts[self.place]
+
+    def cursor(self, raw_key: bytes) -> Cursor:
+        """The cursor behind a key."""
+        return Cursor(self.store.partitions.epoch, self.place, raw_key)
+
+    def rank(self, value: int, raw_key: bytes) -> Rank:
+        """The rank of a key, whose entry has such a value."""
+        return Rank(value, self.store.partitions.epoch, self.place, raw_key)
+
+    def peek(self, cell: Cell, items: list[tuple[bytes, bytes]]) -> list[Optional[int]]:
+        """One number of each row: see `peek_of`. ``None`` for rows of earlier declarations."""
+        store = self.store
+        peek = peek_of(store.layout.codec.kinds, cell.place, cell.index)
+        return peek(items, store.record_at, store.generations.present)
+
+
+def _pieces_of(
+    peer: Optional[str], store: TableStore, after: Optional[Cursor], in_order: bool
+) -> Iterator[_Piece]:
+    begin = 0 if after is None else after.place
+    for place in range(begin, PARTS):
+        part = store.partitions.dicts[place]
+        keys = sorted(part) if in_order else list(part)
+        first = 0
+        if after is not None and place == begin:
+            first = bisect_right(keys, after.raw_key)
+        for start in range(first, len(keys), _PIECE):
+            yield _Piece(peer, store, place, keys[start : start + _PIECE])
+
+
+def _rank_of(ranked: tuple[Rank, Entry]) -> Rank:
+    return ranked[0]
+
+
+def _factor(cell: Cell, store: TableStore) -> int:
+    """By what a number in a row is multiplied to be the value."""
+    return store.declaration.brates_factor if cell.column.data_type.in_blocks else 1
 
 
 def finish(steps: Steps[T]) -> T:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from peerproto.peering.node import Node
 from peerproto.service.filters import Condition
 from peerproto.service.nodetime import NodeTime
-from peerproto.service.query import AT_ONCE, Cursor, Page, Query, Steps, finish
+from peerproto.service.query import AT_ONCE, Cursor, Page, Query, Rank, Steps, finish
 from peerproto.service.status import TableStatus
 from peerproto.tables.change import changed, counted
 from peerproto.tables.changes import Cause, Changes
@@ -202,13 +202,20 @@ class StickTable:
         return finish(self._query(conditions).page(limit, after))
 
     def page_in_turns(
-        self, limit: int, after: Optional[Cursor] = None, *conditions: Condition
+        self,
+        limit: int,
+        after: Optional[Cursor] = None,
+        *conditions: Condition,
+        looks: Optional[int] = None,
     ) -> Deferred[Page]:
         """`page` in turns with others: of many entries, the conditions may hold for few.
 
         Fails with ``CancelledError`` when the service stops.
+
+        :param looks: how many keys are looked at, about: the page ends then with what it has, and
+            a cursor. A million takes a second or so.
         """
-        return self._service.in_turns(self._query(conditions).page(limit, after))
+        return self._service.in_turns(self._query(conditions).page(limit, after, looks))
 
     def top(self, count: int, by: str, *conditions: Condition, lowest: bool = False) -> list[Entry]:
         """The entries with the highest values of one name, or the ``lowest``, those first.
@@ -226,6 +233,22 @@ class StickTable:
         Fails with ``CancelledError`` when the service stops.
         """
         return self._service.in_turns(self._query(conditions).top(count, by, lowest))
+
+    def ranked_in_turns(
+        self,
+        count: int,
+        by: str,
+        *conditions: Condition,
+        lowest: bool = False,
+        after: Optional[Rank] = None,
+    ) -> Deferred[list[tuple[Rank, Entry]]]:
+        """`top` in turns with others, each entry with its rank, from the rank of one on: so all
+        entries come in their order, some at a time.
+
+        Fails with `StaleCursor` if the rank is not one of this table, and with ``CancelledError``
+        when the service stops.
+        """
+        return self._service.in_turns(self._query(conditions).ranked(count, by, lowest, after))
 
     def _query(self, conditions: Sequence[Condition]) -> Query:
         return Query(self._here, self.stores, self.now, conditions)
@@ -401,8 +424,11 @@ class StickTable:
             counter nor a rate, a number that is none, or the table is gone.
         :raises TableFull: see `set`.
         """
-        share = self.share(peer)
-        return share._change({self._raw(key): {**events, **more}}, counted, None)[0]
+        return self.share(peer).count_raw(self._raw(key), {**events, **more})
+
+    def count_raw(self, raw_key: bytes, events: Mapping[str, int]) -> Entry:
+        """`count` for a raw key."""
+        return self._change({raw_key: events}, counted, None)[0]
 
     def _change(
         self, entries: Mapping[bytes, Mapping[str, Any]], how: How, expires_in: Optional[int]

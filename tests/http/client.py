@@ -15,9 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from peerproto import StickTableService
 from peerproto.http.access import Access
 from peerproto.http.config import HttpSettings
+from peerproto.http.openapi import document
 from peerproto.http.service import routes_of
 from peerproto.http.site import BoundedSite
 from peerproto.http.tokens import Token
+from tests.http.contract import Contract
 
 WRITER = "w" * 20
 READER = "r" * 20
@@ -72,6 +74,7 @@ class HttpTestCase(SynchronousTestCase):
         self.access = Access(settings or self.settings)
         self.routes = routes_of(self.service, self.access)
         self.site = BoundedSite(self.routes.resource(), self.clock)
+        self.contract = Contract(document(self.routes))
 
     def connect(self) -> tuple[Any, StringTransport]:
         """A connection of a client."""
@@ -115,7 +118,10 @@ class HttpTestCase(SynchronousTestCase):
             lines.setdefault("Content-Type", "application/json")
             lines["Content-Length"] = str(len(body))
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
-        return self.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        reply = self.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        if method != "HEAD":
+            self.contract.check(method, path, reply.status, reply.headers, reply.body)
+        return reply
 
     def get(self, path: str, **more: Any) -> Reply:
         return self.ask("GET", path, **more)
