@@ -157,7 +157,7 @@ def _name_of(host: str) -> Optional[str]:
     """The name in ``name:port``, in lower case; ``None`` if it is none."""
     if host.startswith("["):
         name, bracket, rest = host.partition("]")
-        name += bracket
+        name = name + bracket if bracket else ""
     else:
         name, colon, port = host.partition(":")
         rest = colon + port

@@ -32,7 +32,7 @@ class Change:
     peer: Optional[str] = None
     values: Optional[dict[str, Any]] = None
     expires_in: Optional[int] = None
-    events: Optional[dict[str, int]] = None
+    events: Optional[dict[str, Any]] = None
 
 
 @attrs.frozen

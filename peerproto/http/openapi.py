@@ -10,7 +10,7 @@ from peerproto.http import schemas
 from peerproto.http.access import Needs
 from peerproto.http.answers import JSON_TYPE, Answer
 from peerproto.http.bodies import PATCH_TYPE
-from peerproto.http.problems import PROBLEM_TYPE, title
+from peerproto.http.problems import title
 from peerproto.http.routes import Call, Route, Routes
 from peerproto.http.showing import PEER
 
@@ -42,7 +42,7 @@ _IN_PATH: Final = {
     "name": "The name of a table.",
 }
 
-EVERYWHERE: Final = (400, 403, 421)
+EVERYWHERE: Final = (400, 401, 403, 421)
 """Statuses of the problem documents that each route may have."""
 
 
@@ -123,14 +123,13 @@ def _words(path: str) -> str:
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     statuses = {*EVERYWHERE, *route.problems}
-    if route.needs is not Needs.NOTHING:
-        statuses.add(401)
     if route.body is not None:
         statuses |= {413, 415}
+    problem = route.problem or schemas.ref("Problem")
     for status in sorted(statuses):
         responses[str(status)] = {
             "description": title(status),
-            "content": {PROBLEM_TYPE: {"schema": schemas.ref("Problem")}},
+            "content": {route.problem_type: {"schema": problem}},
         }
     for status, schema in route.answers.items():
         answer: dict[str, Any] = {"description": title(status)}

@@ -22,7 +22,7 @@ from peerproto.http import text
 from peerproto.http.access import Access, Caller, Needs
 from peerproto.http.answers import Answer, answer_of, as_json, write
 from peerproto.http.bodies import content_of
-from peerproto.http.problems import Problem, title
+from peerproto.http.problems import PROBLEM_TYPE, Problem, title
 
 MOST_PARAMETERS: Final = 50
 """Parameters in the query of a request."""
@@ -117,6 +117,10 @@ class Route:
     """Whether it is left out of the OpenAPI document."""
     describe: Callable[[Problem], Answer] = answer_of
     """Makes the answer that a problem is."""
+    problem: Optional[Schema] = None
+    """The schema of such an answer, if it is no problem document."""
+    problem_type: str = PROBLEM_TYPE
+    """Its content type."""
 
 
 class Routes:
@@ -165,7 +169,13 @@ class Routes:
             answer = route.describe(self._problem(Failure(), route))
         if call is not None and route.needs is Needs.WRITE:
             self._log_write(call, 200 if answer is None else answer.status)
-        if answer is not None:
+        if request.startedWriting and answer is not None:
+            self._log.warn("an answer breaks off: {path}", path=route.path)
+            transport: Any = request.transport
+            transport.abortConnection()
+            # Nobody is to end the answer, so that it cannot be taken for a whole one.
+            await Deferred()
+        elif answer is not None:
             write(request, answer)
 
     def _call(self, route: Route, request: Request, segments: Mapping[str, str]) -> Call:
@@ -269,6 +279,8 @@ class _Front(Resource):
             self._access.check_origin(request)
             if not request.path.startswith(b"/") or not request.path.isascii():
                 raise Problem.wrong("path", request.path.decode("latin-1"), "a path in ASCII")
+            if request.path.startswith(b"//"):
+                raise Problem(404, "no path begins with two slashes")
         except Problem as problem:
             write(request, answer_of(problem))
             request.finish()

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 
 from peerproto import StickTableService
+from peerproto.http import dataplane
 from peerproto.http.access import Access, Needs
 from peerproto.http.config import HttpSettings
 from peerproto.http.entries import PEER, QUERY, EntryRoutes
@@ -30,6 +31,7 @@ def routes_of(service: StickTableService, access: Access) -> Routes:
     _add_node(routes, service)
     _add_tables(routes, service)
     _add_writes(routes, service)
+    dataplane.add_to(routes, service)
     openapi = OpenApiRoute(routes)
     routes.add("GET", "/v1/openapi.json", openapi.show, "This document", answers={200: _ANY})
     return routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Optional
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -40,6 +41,7 @@ class BoundedRequest(Request):
     refused = False
     """Whether it was answered before it had come."""
     _length = 0
+    _kinds: Sequence[bytes] = ()
 
     def gotLength(self, length: Optional[int]) -> None:
         """See ``Request``."""
@@ -58,7 +60,15 @@ class BoundedRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """See ``Request``."""
         if not self.refused:
+            # Forms are none of ours, and are not to be taken apart.
+            self._kinds = self.requestHeaders.getRawHeaders(b"Content-Type", [])
+            self.requestHeaders.removeHeader(b"Content-Type")
             super().requestReceived(command, path, version)
+
+    def process(self) -> None:
+        """See ``Request``."""
+        self.requestHeaders.setRawHeaders(b"Content-Type", self._kinds)
+        super().process()
 
     def _refuse(self) -> None:
         if not self.refused:

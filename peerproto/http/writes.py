@@ -27,6 +27,9 @@ _RANGES: Final = {
 """The smallest and the largest number of each kind of value."""
 
 
+_MOST_EVENTS: Final = (1 << 32) - 1
+
+
 @attrs.frozen
 class SetBody:
     """The body of ``PUT`` and ``PATCH``."""
@@ -40,7 +43,7 @@ class SetBody:
 class CountBody:
     """The body of ``POST …/count``."""
 
-    events: dict[str, int]
+    events: dict[str, Any]
 
 
 def values_for(table: StickTable, given: Mapping[str, Any], field: str) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def put(
 
 
 def count(
-    table: StickTable, raw_key: bytes, events: Mapping[str, int], field: str = "body"
+    table: StickTable, raw_key: bytes, events: Mapping[str, Any], field: str = "body"
 ) -> tuple[Entry, bool]:
     """Count events that happen now: the entry, and whether it is new.
 
@@ -130,10 +133,13 @@ def count(
     is_new = not table.entries_of(raw_key)
     if not events:
         raise Problem.wrong(f"{field}.events", "", "the name of a counter or a rate")
-    for name in events:
+    for name, number in events.items():
         if name not in table.cells:
             names = ", ".join(one.name for one in table.layout.printed) or "none"
             raise Problem.wrong(f"{field}.events.{name}", name, f"one of {names}")
+        if type(number) is not int or not 0 <= number <= _MOST_EVENTS:
+            expected = f"a whole number from 0 to {_MOST_EVENTS}"
+            raise Problem.wrong(f"{field}.events.{name}", number, expected)
     try:
         return table.count_raw(raw_key, events), is_new
     except TableFull:

@@ -60,19 +60,23 @@ def format_cell(cell: Cell, value: Value) -> str:
     return f"{cell.name}{period}={'-' if value is None else value}"
 
 
+def entry_id(entry: Entry) -> str:
+    """What stands for an entry where HAProxy prints its address: the same for the same key while
+    the process runs."""
+    return f"{hash(entry.raw_key) & 0x7FFFFFFFFFFF:#014x}"
+
+
 def format_entry(entry: Entry) -> str:
     """The line of an entry in ``show table``, without the newline.
 
-    Where HAProxy prints the address of the entry there is one made of the key:
-    the same for the same key while the process runs. A table that is shared per peer has the
+    It begins with its `entry_id`. A table that is shared per peer has the
     name of the peer at the end.
     """
-    address = hash(entry.raw_key) & 0x7FFFFFFFFFFF
     cells = "".join(" " + format_cell(cell, entry.value(cell)) for cell in entry.layout.printed)
     if entry.peer is not None:
         cells += f" peer={entry.peer}"
     return (
-        f"{address:#014x}: key={format_key(entry.raw_key, entry.layout.key_type)}"
+        f"{entry_id(entry)}: key={format_key(entry.raw_key, entry.layout.key_type)}"
         f" use=0 exp={entry.expires_in or 0} shard=0{cells}"
     )
 

@@ -10,7 +10,9 @@ import attrs
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from peerproto import StickTableService
 from peerproto.http.access import Access
@@ -62,11 +64,22 @@ def parse(data: bytes) -> tuple[Reply, bytes]:
 class HttpTestCase(SynchronousTestCase):
     """Has a node, of which writers may write, and readers need no token."""
 
+    here = "127.0.0.1"
+    """The address that clients connect to."""
     settings = HttpSettings(writers=Token(WRITER.encode()), allow_writes=True)
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.service = StickTableService("app", tables=TABLES, reactor=self.clock)
+        self.lines: list[str] = []
+        """What was logged."""
+
+        @implementer(ILogObserver)
+        def observer(event: LogEvent) -> None:
+            self.lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.begin()
 
     def begin(self, settings: Optional[HttpSettings] = None) -> None:
@@ -80,7 +93,8 @@ class HttpTestCase(SynchronousTestCase):
         """A connection of a client."""
         channel = self.site.buildProtocol(None)
         transport = StringTransport(
-            IPv4Address("TCP", "127.0.0.1", 8404), IPv4Address("TCP", "192.0.2.9", 4711)
+            hostAddress=IPv4Address("TCP", self.here, 8404),
+            peerAddress=IPv4Address("TCP", "192.0.2.9", 4711),
         )
         channel.makeConnection(transport)
         return channel, transport
