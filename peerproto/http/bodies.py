@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final, TypeVar, get_origin
 
 import attrs
@@ -41,13 +42,18 @@ def _exactly(kind: type) -> Any:
     return structure
 
 
+def _is_one(origin: object, kind: Any) -> bool:
+    return get_origin(kind) is origin
+
+
 CONVERTER: Final = Converter(forbid_extra_keys=True)
 """Makes values of what JSON has, without guessing."""
-for _kind in (int, str, bool):
+_KINDS: Final[tuple[type, ...]] = (int, str, bool)
+for _kind in _KINDS:
     CONVERTER.register_structure_hook(_kind, _exactly(_kind))
-# What is in them is looked at by who knows what it is about.
-CONVERTER.register_structure_hook_func(lambda kind: get_origin(kind) is dict, _exactly(dict))
-CONVERTER.register_structure_hook_func(lambda kind: get_origin(kind) is list, _exactly(list))
+for _kind in (dict, list):
+    # What is in them is looked at by who knows what it is about.
+    CONVERTER.register_structure_hook_func(partial(_is_one, _kind), _exactly(_kind))
 
 
 def content_of(request: Request) -> Any:

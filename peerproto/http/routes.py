@@ -169,6 +169,8 @@ class Routes:
             answer = route.describe(self._problem(Failure(), route))
         if call is not None and route.needs is Needs.WRITE:
             self._log_write(call, 200 if answer is None else answer.status)
+        if request.channel is None:
+            return  # the client has gone
         if request.startedWriting and answer is not None:
             self._log.warn("an answer breaks off: {path}", path=route.path)
             transport: Any = request.transport

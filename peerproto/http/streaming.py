@@ -43,7 +43,7 @@ class Stream:
 
     def end(self) -> None:
         """Nothing more is written."""
-        if not self._gone:
+        if self._request.channel is not None:
             self._request.unregisterProducer()
 
     def pauseProducing(self) -> None:

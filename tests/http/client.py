@@ -57,8 +57,30 @@ def parse(data: bytes) -> tuple[Reply, bytes]:
     for line in lines:
         name, _, value = line.partition(": ")
         headers[name.lower()] = value
+    if headers.get("transfer-encoding") == "chunked":
+        body, rest = whole(rest)
+        return Reply(int(first.split()[1]), headers, body), rest
     length = int(headers.get("content-length", "0"))
     return Reply(int(first.split()[1]), headers, rest[:length]), rest[length:]
+
+
+def whole(data: bytes) -> tuple[bytes, bytes]:
+    """A body that came in chunks, and what follows it; as far as it has come."""
+    body = b""
+    while data:
+        size, _, data = data.partition(b"\r\n")
+        length = int(size, 16)
+        body += data[:length]
+        data = data[length + 2 :]
+        if not length:
+            break
+    return body, data
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether all of an answer has come."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return bool(end) and (b"chunked" not in head or rest.endswith(b"0\r\n\r\n"))
 
 
 class HttpTestCase(SynchronousTestCase):
@@ -103,7 +125,7 @@ class HttpTestCase(SynchronousTestCase):
         """The answer to what is sent as it stands."""
         channel, transport = self.connect()
         channel.dataReceived(data)
-        self.wait(lambda: b"\r\n\r\n" in transport.value())
+        self.wait(lambda: is_whole(transport.value()))
         return parse(transport.value())[0]
 
     def wait(self, until: Callable[[], bool]) -> None:
