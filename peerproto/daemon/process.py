@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -102,6 +102,7 @@ class Daemon(MultiService):
             endpoint = serverFromString(sharing, config.http.bind)
             self.http = HttpService(self.stick_tables, endpoint, config.http, reactor)
             self.http.setServiceParent(self)
+            self._warn(config.http.warnings)
         self.readiness = Readiness(self.stick_tables, reactor, Notifier())
         self.readiness.setServiceParent(self)
 
@@ -269,8 +270,13 @@ class Daemon(MultiService):
         if (then.bind, then.plain) != (now.bind, now.plain):
             self._log.warn("[http] stays at {bind} until a restart", bind=now.bind)
             then = attrs.evolve(then, bind=now.bind, plain=now.plain)
+        self._warn(warning for warning in then.warnings if warning not in now.warnings)
         self.http.take(then)
         return attrs.evolve(config, http=then)
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self._log.warn("{text}", text=warning)
 
     def _lost(self, config: Config) -> str:
         """What there was, and nothing of it in the new file: peers, tables, or both."""

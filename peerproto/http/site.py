@@ -167,7 +167,8 @@ class BoundedSite(Site):
 
     def hang_up(self) -> None:
         """End all connections, once what was written to them is sent."""
-        for channel in list(self._channels):
+        channels, self._channels = self._channels, set()
+        for channel in channels:
             channel.loseConnection()
 
 

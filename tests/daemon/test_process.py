@@ -16,6 +16,7 @@ from peerproto.daemon.oldprocess import OldProcessError
 from peerproto.daemon.process import Daemon
 from peerproto.daemon.sharing import Address, SharingReactor
 from peerproto.daemon.steady import WHILE
+from peerproto.http.config import HttpSettings
 from peerproto.tables.declaration import Declaration
 from peerproto.wire.errors import LocalProtocolError
 from tests.daemon.test_sharing import Listeners, SharingTestCase
@@ -495,3 +496,72 @@ class TLSReloadTests(ReloadTestCase):
         self.assertIn("nothing is changed", self.reload(self.text() + second))
         self.assertIn("[tls] comes and goes", self.reload(self.text()))
         self.assertIs(self.service.mesh.credentials, credentials)
+
+
+class HttpReloadTests(ReloadTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.token = Path("token")
+        self.set_token("first")
+        self.stop(self.running)
+        self.write(self.text() + self.section())
+        self.running = self.started()
+        self.service = self.running.stick_tables
+
+    def set_token(self, token: str, mode: int = 0o600) -> None:
+        self.token.write_text(token)
+        self.token.chmod(mode)
+
+    def section(self, more: str = "") -> str:
+        """[http] at a UNIX socket."""
+        return f"[http]\nbind = unix:/{self.root}/http:mode=600\ntoken-file = token\n{more}"
+
+    def settings(self) -> HttpSettings:
+        """The settings that hold."""
+        assert self.running.http is not None
+        return self.running.http.access.settings
+
+    def test_tokens(self) -> None:
+        """Tokens are read again; a file without one changes nothing."""
+        self.set_token("second")
+        self.assertEqual(self.reload(self.text() + self.section("allow-writes = yes\n")), "")
+        settings = self.settings()
+        assert settings.writers is not None
+        self.assertTrue(settings.writers.is_it(b"second"))
+        self.assertTrue(settings.allow_writes)
+        self.set_token("")
+        self.assertIn("nothing is changed", self.reload(self.text() + self.section()))
+        self.assertIs(self.settings(), settings)
+
+    def test_where(self) -> None:
+        """It listens where it does until a restart; it neither comes nor goes; all else holds."""
+        text = self.text() + self.section("hosts = a.example\n")
+        said = self.reload(text.replace("/http:mode=600", "/elsewhere:mode=600"))
+        self.assertIn("[http] stays at unix:", said)
+        self.assertEqual(self.settings().hosts, {"a.example"})
+        self.assertNotIn("elsewhere", self.settings().bind)
+        self.assertIn("[http] comes and goes with a restart only", self.reload(self.text()))
+        self.assertEqual(self.settings().hosts, {"a.example"})
+
+    def test_comes(self) -> None:
+        """HTTP comes with a restart only."""
+        self.stop(self.running)
+        self.write(self.text())
+        self.running = self.started()
+        self.service = self.running.stick_tables
+        self.assertIn("[http] comes and goes", self.reload(self.text() + self.section()))
+        self.assertIsNone(self.running.http)
+
+    def test_readable_by_all(self) -> None:
+        """A token that everybody can read is warned of, once."""
+        self.set_token("second", 0o644)
+        said = self.reload(self.text() + self.section())
+        self.assertIn("everybody on this machine can read token", said)
+        self.assertEqual(self.reload(self.text() + self.section()), "")
+
+    def test_hand_over(self) -> None:
+        """An old process answers no HTTP any more once it hands over."""
+        http = self.running.http
+        assert http is not None
+        self.running.stop_softly()
+        self.assertFalse(http.running)

@@ -53,6 +53,9 @@ class Broken(Part):
     def not_ready(self) -> Optional[str]:
         raise ZeroDivisionError
 
+    def writes(self) -> Iterable[str]:
+        raise ZeroDivisionError
+
 
 class PartsTests(SynchronousTestCase):
     def setUp(self) -> None:
@@ -90,6 +93,19 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(self.ask("show", "parts", "other"), "# part: other\n")
         self.assertIn("There are: bell, other", self.ask("show", "parts", "none"))
         self.assertEqual([one.value for one in self.service.parts.metrics()], [0])
+
+    def test_writers(self) -> None:
+        """It is known which part alone writes a table; one that fails to say so writes none."""
+
+        class Scribe(Part):
+            def writes(self) -> Iterable[str]:
+                return ["t", "other"]
+
+        self.service.add_part("bell", self.bell)
+        self.service.add_part("scribe", Scribe())
+        self.service.add_part("broken", Broken())
+        self.assertEqual(self.service.parts.writers(), {"t": "scribe", "other": "scribe"})
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_names(self) -> None:
         """Two parts have neither a name nor the words of a command in common."""

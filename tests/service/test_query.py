@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Optional
 
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto.service.filters import Condition, Filter, Network, Prefix
-from peerproto.service.query import Cursor, StaleCursor
+from peerproto.service.filters import OPERATORS, Condition, Filter, Network, Prefix
+from peerproto.service.query import Cursor, Rank, StaleCursor
 from peerproto.service.service import StickTableService
 from peerproto.service.sticktable import StickTable
 from peerproto.tables.declaration import Declaration
@@ -275,6 +276,84 @@ class QueryTests(SynchronousTestCase):
         ):
             self.assertEqual([entry.key for entry in done], [entry.key for entry in now])
         self.assertEqual(self.successResultOf(none).entries, [])
+
+    def test_looks(self) -> None:
+        """A page ends early, with a cursor, once so many keys were looked at."""
+        self.fill(1000)
+        nothing = Filter("gpc0", "eq", 99)
+        found = self.table.page_in_turns(5, None, nothing, looks=100)
+        self.clock.pump([0] * 5)
+        page = self.successResultOf(found)
+        self.assertEqual(page.entries, [])
+        pages = 1
+        while page.after is not None:
+            found = self.table.page_in_turns(5, page.after, nothing, looks=100)
+            self.clock.pump([0] * 5)
+            page = self.successResultOf(found)
+            pages += 1
+        self.assertLess(pages, 12)
+        self.assertGreater(pages, 3)
+
+    def ranked(self, table: StickTable, by: str, *conditions: Condition, **more: Any) -> list[Any]:
+        """All entries in the order of a value, some at a time."""
+        entries: list[Any] = []
+        after = None
+        while True:
+            waiting = table.ranked_in_turns(7, by, *conditions, after=after, **more)
+            self.clock.pump([0] * 600)
+            some = self.successResultOf(waiting)
+            entries += [entry for _, entry in some]
+            if len(some) < 7:
+                return entries
+            after = Rank.parse(str(some[-1][0]))
+            self.assertEqual(after, some[-1][0])
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.data())
+    def test_ranked(self, data: st.DataObject) -> None:
+        """All entries come in the order of any value, each once, also if rows are of earlier
+        declarations; among filters that are about any value, too."""
+        numbers = st.integers(0, 5) | st.integers(0, 0xFFFFFFFF)
+        columns = "server_id,gpc0,bytes_in_rate(10s),gpt(2),http_req_rate(10s),server_key"
+        early = f"{columns},bytes_in_cnt"
+        self.service.declare_table(Declaration.parse("t", "type string len 9 size 1k store gpt0"))
+        brates = " brates-factor 3"
+        self.service.declare_table(Declaration.parse("t", line(early) + brates))
+        table = self.service.table("t")
+        names = [cell.name for cell in table.layout.printed if not cell.is_text]
+        small = {"server_id": st.integers(-3, 3), "bytes_in_cnt": st.integers(0, 1 << 63)}
+        rows = st.fixed_dictionaries({name: small.get(name, numbers) for name in names})
+        for key in range(data.draw(st.integers(0, 30))):
+            table.set(key, {**data.draw(rows), "server_key": f"s{key}"})
+            self.clock.advance(data.draw(st.sampled_from((0, 0, 0.5))))
+        if data.draw(st.booleans()):
+            self.service.declare_table(Declaration.parse("t", line(f"gpc1,{columns}") + brates))
+            for key in range(5):
+                table.set(key, gpc0=key)
+        names = [cell.name for cell in table.layout.printed if not cell.is_text]
+        by, about = (data.draw(st.sampled_from(names)) for _ in range(2))
+        lowest = data.draw(st.booleans())
+        one = Filter(about, data.draw(st.sampled_from(list(OPERATORS))), data.draw(numbers))
+        conditions = data.draw(st.sampled_from(((), (one,))))
+        wanted = [entry for entry in table if all(means(entry) for means in conditions)]
+        found = self.ranked(table, by, *conditions, lowest=lowest)
+        values = [entry.number(by) for entry in found]
+        self.assertEqual(values, sorted(values, reverse=not lowest))
+        keys = [entry.key for entry in found]
+        self.assertEqual(sorted(keys, key=str), sorted((one.key for one in wanted), key=str))
+        page = table.page(100, None, *conditions).entries
+        self.assertEqual({one.key for one in page}, set(keys))
+
+    def test_text_of_ranks(self) -> None:
+        """A rank as text is read back; other text is refused, and so is the rank of a table that
+        is gone."""
+        rank = Rank(-(1 << 64) + 1, "00112233aabb", 255, b"key")
+        self.assertEqual(Rank.parse(str(rank)), rank)
+        for wrong in ("", "x", "A" * 21, str(rank) + "=", "käse" * 9, str(rank)[:-1] + "!"):
+            self.assertRaises(LocalProtocolError, Rank.parse, wrong)
+        waiting = self.table.ranked_in_turns(1, "gpc0", after=rank)
+        self.clock.advance(0)
+        self.failureResultOf(waiting, StaleCursor)
 
     def test_walk_in_turns(self) -> None:
         """``async for`` goes through the table in turns with others."""
