@@ -25,7 +25,7 @@ from peerproto.http.access import Needs
 from peerproto.http.answers import JSON_TYPE, Answer, as_json
 from peerproto.http.bodies import structured
 from peerproto.http.entries import LOOKS, MOST_FILTERS, filter_of
-from peerproto.http.problems import Problem
+from peerproto.http.problems import UNFIT, Problem
 from peerproto.http.routes import Call, Parameter, Routes
 from peerproto.http.schemas import COUNT, NUMBER, TEXT, closed, many
 from peerproto.http.streaming import Stream
@@ -146,7 +146,7 @@ def add_to(routes: Routes, service: StickTableService) -> None:
     add("GET", ROOT, paths.tables, "Stick tables", answers={200: many(TABLE)}, **more)
     one = {**more, "problems": (404,)}
     add("GET", f"{ROOT}/{{name}}", paths.table, "One stick table", answers={200: TABLE}, **one)
-    page = {**more, "answers": {200: many(ENTRY)}, "problems": (404, 409, 503)}
+    page = {**more, "answers": {200: many(ENTRY)}, "problems": (404, 409, 422, 503)}
     add("GET", entries, paths.entries, "Entries", query=(*QUERY, PEER), **page)
     write = {**more, "answers": {204: None}, "problems": (404, 409, 422, 507), "query": (PEER,)}
     add("POST", entries, paths.set, "Set an entry", needs=Needs.WRITE, body=BODY, **write)
@@ -233,7 +233,7 @@ class DataPlaneRoutes:
         except TableFull:
             raise
         except LocalProtocolError as problem:
-            raise Problem.of("body.data_type", problem) from problem
+            raise Problem.of("body.data_type", problem, UNFIT) from problem
         return Answer(status=204)
 
     def _table(self, call: Call) -> StickTable:
@@ -290,16 +290,16 @@ def _raw_key(table: StickTable, given: str, field: str) -> bytes:
         word = word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
         return parse_key(word, table.layout)
     except UnicodeEncodeError as problem:
-        raise Problem.wrong(field, given, "text without halves of surrogate pairs") from problem
+        raise Problem.unfit(field, given, "text without halves of surrogate pairs") from problem
     except LocalProtocolError as problem:
-        raise Problem.of(field, problem) from problem
+        raise Problem.of(field, problem, UNFIT) from problem
 
 
 def _conditions(table: StickTable, given: str) -> list[Filter]:
     """Filters between commas, each with ``data.`` before its type, or without."""
     some = [one.strip() for one in given.split(",") if one.strip()]
     if len(some) > MOST_FILTERS:
-        raise Problem.wrong("query.filter", f"{len(some)} filters", f"{MOST_FILTERS} at most")
+        raise Problem.unfit("query.filter", f"{len(some)} filters", f"{MOST_FILTERS} at most")
     return [filter_of(table, one if one.startswith("data.") else f"data.{one}") for one in some]
 
 

@@ -92,7 +92,7 @@ class EntryRoutes:
         cell = table.cells.get(name)
         if cell is None or cell.is_text:
             names = ", ".join(one.name for one in table.layout.printed if not one.is_text)
-            raise Problem.wrong("query.sort", sort, f"one of {names or 'none'}, or - before it")
+            raise Problem.unfit("query.sort", sort, f"one of {names or 'none'}, or - before it")
         ranked = await table.ranked_in_turns(
             limit, name, *conditions, lowest=not sort.startswith("-"), after=_cursor(Rank, cursor)
         )
@@ -122,7 +122,7 @@ def _cursor(kind: Any, given: Optional[str]) -> Any:
         return kind.parse(given)
     except LocalProtocolError as problem:
         expected = "next of the page before, asked for in the same order"
-        raise Problem.wrong("query.cursor", given, expected) from problem
+        raise Problem.unfit("query.cursor", given, expected) from problem
 
 
 _FILTER: Final = re.compile(r"data\.(\S+) +(\w+) +(-?\d{1,20})", re.ASCII)
@@ -135,7 +135,7 @@ def conditions_of(table: StickTable, call: Call) -> list[Condition]:
     """
     given = call.query.get("filter", [])
     if len(given) > MOST_FILTERS:
-        raise Problem.wrong("query.filter", f"{len(given)} filters", f"{MOST_FILTERS} at most")
+        raise Problem.unfit("query.filter", f"{len(given)} filters", f"{MOST_FILTERS} at most")
     conditions: list[Condition] = [filter_of(table, one) for one in given]
     prefix, cidr = call.one("prefix"), call.one("cidr")
     for field, value, make in (
@@ -147,7 +147,7 @@ def conditions_of(table: StickTable, call: Call) -> list[Condition]:
                 condition = make(value)
                 condition.for_keys(table.layout)
             except LocalProtocolError as problem:
-                raise Problem.wrong(field, value, problem.expected) from problem
+                raise Problem.unfit(field, value, problem.expected) from problem
             conditions.append(condition)
     return conditions
 
@@ -166,5 +166,5 @@ def filter_of(table: StickTable, given: str, field: str = "query.filter") -> Fil
         one.check(table.layout)
     except LocalProtocolError as problem:
         names = ", ".join(cell.name for cell in table.layout.printed if not cell.is_text)
-        raise Problem.wrong(field, given, f"{problem.expected}: one of {names}") from problem
+        raise Problem.unfit(field, given, f"{problem.expected}: one of {names}") from problem
     return one

@@ -96,7 +96,7 @@ class ManyRoutes:
             raise Problem.wrong(f"{field}.do", change.do, f"one of {', '.join(_MAY_HAVE)}")
         for name in ("values", "expires_in", "events"):
             if name not in may_have and getattr(change, name) is not None:
-                raise Problem.wrong(f"{field}.{name}", name, f"none with {change.do}")
+                raise Problem.unfit(f"{field}.{name}", name, f"none with {change.do}")
         raw_key = key_of(table, change.key, f"{field}.key")
         share = share_of(table, change.peer, f"{field}.peer")
         if change.do == "forget":

@@ -14,6 +14,9 @@ from peerproto.http.text import shown
 PROBLEM_TYPE: Final = "application/problem+json"
 """Content type of a problem document."""
 
+UNFIT: Final = 422
+"""The status where a request is as the document says, but does not fit the table."""
+
 _LONGEST_READ: Final = 200
 """Characters that are repeated of what was read."""
 
@@ -54,6 +57,11 @@ class Problem(Exception):
         error = Wrong.of(field, read, expected)
         detail = f"{error.field}: read '{error.read}', expected {error.expected}"
         return cls(status, detail, (error,))
+
+    @classmethod
+    def unfit(cls, field: str, read: object, expected: str) -> Problem:
+        """One field does not fit the table."""
+        return cls.wrong(field, read, expected, UNFIT)
 
     @classmethod
     def of(cls, field: str, problem: LocalProtocolError, status: int = 400) -> Problem:

@@ -72,7 +72,7 @@ class Call:
         try:
             return text.read(self.path[name])
         except LocalProtocolError as problem:
-            raise Problem.of(f"path.{name}", problem) from problem
+            raise Problem.of(f"path.{name}", problem, 404) from problem
 
     def number(self, name: str, otherwise: int, least: int, most: int) -> int:
         """A parameter that is a whole number.

@@ -61,9 +61,9 @@ def _add_tables(routes: Routes, service: StickTableService) -> None:
     add("GET", "/v1/tables", tables.tables, "All tables", answers={200: all_tables})
     one = {"answers": {200: ref("Table")}, "problems": (404,)}
     add("GET", "/v1/tables/{table}", tables.table, "One table", **one)
-    page = {"answers": {200: ref("Entries")}, "problems": (404, 409, 410, 503), "query": QUERY}
+    page = {"answers": {200: ref("Entries")}, "problems": (404, 409, 410, 422, 503), "query": QUERY}
     add("GET", "/v1/tables/{table}/entries", entries.entries, "A page of entries", **page)
-    entry = {"answers": {200: ref("Entry")}, "problems": (404,), "query": (PEER,)}
+    entry = {"answers": {200: ref("Entry")}, "problems": (404, 422), "query": (PEER,)}
     add("GET", _ENTRY, entries.entry, "One entry", **entry)
 
 
@@ -71,11 +71,11 @@ def _add_writes(routes: Routes, service: StickTableService) -> None:
     writes, changes, add = WriteRoutes(service), ManyRoutes(service), routes.add
     more: dict[str, Any] = {"needs": Needs.WRITE, "query": (PEER,)}
     changed = {200: ref("Entry"), 201: ref("Entry")}
-    entry = {**more, "answers": changed, "problems": (404, 409, 507)}
+    entry = {**more, "answers": changed, "problems": (404, 409, 422, 507)}
     add("PUT", _ENTRY, writes.replace, "Replace an entry", body=ref("Set"), **entry)
     add("PATCH", _ENTRY, writes.set, "Change an entry", body=ref("Set"), **entry)
     add("POST", f"{_ENTRY}/count", writes.count, "Count events", body=ref("Count"), **entry)
-    gone = {**more, "answers": {200: ref("Forgotten")}, "problems": (404, 409)}
+    gone = {**more, "answers": {200: ref("Forgotten")}, "problems": (404, 409, 422)}
     add("DELETE", _ENTRY, writes.forget, "Forget an entry, on all HAProxies", **gone)
     body = closed({"changes": many(ref("Change"), minItems=1, maxItems=MOST_CHANGES)})
     results = {200: closed({"results": many(ref("Result"))})}

@@ -7,7 +7,7 @@ from typing import Optional
 from peerproto import LocalProtocolError, StickTable, StickTableService
 from peerproto.http import text
 from peerproto.http.answers import Answer
-from peerproto.http.problems import Problem
+from peerproto.http.problems import UNFIT, Problem
 from peerproto.http.routes import Call
 from peerproto.http.showing import table_shown
 
@@ -49,17 +49,17 @@ def share_of(table: StickTable, name: Optional[str], field: str = "query.peer") 
     if name is None and not table.per_peer:
         return table
     if not table.per_peer:
-        raise Problem.wrong(field, name, "none: this table is not shared per peer")
+        raise Problem.unfit(field, name, "none: this table is not shared per peer")
     peers = table.contributions()
     names = ", ".join(map(text.written, peers)) or "a peer that has taught: there is none yet"
     if name is None:
-        raise Problem.wrong(field, "", f"one of {names}: this table is shared per peer")
+        raise Problem.unfit(field, "", f"one of {names}: this table is shared per peer")
     try:
         share = peers.get(text.read(name))
     except LocalProtocolError as problem:
-        raise Problem.of(field, problem) from problem
+        raise Problem.of(field, problem, UNFIT) from problem
     if share is None:
-        raise Problem.wrong(field, name, f"one of {names}")
+        raise Problem.unfit(field, name, f"one of {names}")
     return share
 
 
@@ -71,7 +71,7 @@ def key_of(table: StickTable, given: str, field: str = "path.key") -> bytes:
     try:
         return text.raw_key(given, table)
     except LocalProtocolError as problem:
-        raise Problem.of(field, problem) from problem
+        raise Problem.of(field, problem, UNFIT) from problem
 
 
 def check_free(service: StickTableService, table: StickTable) -> None:

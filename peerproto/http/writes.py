@@ -12,7 +12,7 @@ from peerproto import Entry, LocalProtocolError, StickTable, StickTableService, 
 from peerproto.http import text
 from peerproto.http.answers import Answer
 from peerproto.http.bodies import structured
-from peerproto.http.problems import Problem, Wrong
+from peerproto.http.problems import UNFIT, Problem, Wrong
 from peerproto.http.routes import Call
 from peerproto.http.showing import entry_shown
 from peerproto.http.tables import check_free, key_of, share_of, table_of
@@ -66,7 +66,7 @@ def values_for(table: StickTable, given: Mapping[str, Any], field: str) -> dict[
     if errors:
         first = errors[0]
         detail = f"{first.field}: read '{first.read}', expected {first.expected}"
-        raise Problem(400, detail, tuple(errors))
+        raise Problem(UNFIT, detail, tuple(errors))
     return values
 
 
@@ -91,7 +91,7 @@ def check_life(table: StickTable, life: Optional[int], field: str) -> None:
     expire = table.declaration.expire
     if life is not None and not 0 < life <= expire:
         expected = f"1 to {expire} (ms)" if expire else "none: the table has no expire"
-        raise Problem.wrong(field, life, expected)
+        raise Problem.unfit(field, life, expected)
 
 
 def put(
@@ -119,7 +119,7 @@ def put(
     except TableFull:
         raise
     except LocalProtocolError as problem:
-        raise Problem.of(f"{field}.values", problem) from problem
+        raise Problem.of(f"{field}.values", problem, UNFIT) from problem
 
 
 def count(
@@ -136,7 +136,7 @@ def count(
     for name, number in events.items():
         if name not in table.cells:
             names = ", ".join(one.name for one in table.layout.printed) or "none"
-            raise Problem.wrong(f"{field}.events.{name}", name, f"one of {names}")
+            raise Problem.unfit(f"{field}.events.{name}", name, f"one of {names}")
         if type(number) is not int or not 0 <= number <= _MOST_EVENTS:
             expected = f"a whole number from 0 to {_MOST_EVENTS}"
             raise Problem.wrong(f"{field}.events.{name}", number, expected)
@@ -145,7 +145,7 @@ def count(
     except TableFull:
         raise
     except LocalProtocolError as problem:
-        raise Problem.of(f"{field}.events", problem) from problem
+        raise Problem.of(f"{field}.events", problem, UNFIT) from problem
 
 
 def forget(service: StickTableService, table: StickTable, raw_key: bytes) -> dict[str, Any]:

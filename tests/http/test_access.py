@@ -136,7 +136,7 @@ class TokenTests(HttpTestCase):
             lines[0],
             f'writer at 192.0.2.9:4711: PUT {ENTRY}  {{"values":{{"gpc0":1}}}}: 201',
         )
-        self.assertTrue(lines[1].endswith(": 400"))
+        self.assertTrue(lines[1].endswith(": 422"))
         self.assertTrue(all(one.isprintable() for one in lines))
         self.assertLess(len(lines[2]), 1200)
         self.assertFalse(any(WRITER in one for one in self.lines))

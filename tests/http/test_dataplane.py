@@ -108,15 +108,15 @@ class DataPlaneTests(HttpTestCase):
 
     def test_wrong_queries(self) -> None:
         """What cannot be read is an error of that API."""
-        for query, said in (
-            ("offset=-1", "query.offset"),
-            ("count=x", "query.count"),
-            ("key=x", "query.key"),
-            ("filter=nonsense", "query.filter"),
-            ("filter=" + quote(",".join(["gpc0 gt 1"] * 11)), "10 at most"),
-            ("nonsense=1", "query.nonsense"),
+        for status, query, said in (
+            (400, "offset=-1", "query.offset"),
+            (400, "count=x", "query.count"),
+            (422, "key=x", "query.key"),
+            (400, "filter=nonsense", "query.filter"),
+            (422, "filter=" + quote(",".join(["gpc0 gt 1"] * 11)), "10 at most"),
+            (400, "nonsense=1", "query.nonsense"),
         ):
-            self.assertIn(said, self.fails(400, "GET", f"/ids/entries?{query}"))
+            self.assertIn(said, self.fails(status, "GET", f"/ids/entries?{query}"))
 
     def test_set(self) -> None:
         """An entry is set by what its fields say, with no word about it."""
@@ -147,11 +147,11 @@ class DataPlaneTests(HttpTestCase):
             (422, "ids", {"data_type": {}}, "body.key"),
             (422, "ids", {"key": 1, "data_type": {}}, "body.key"),
             (422, "ids", {"key": "1", "data_type": 5}, "body.data_type"),
-            (400, "ids", {"key": "x", "data_type": {}}, "body.key"),
-            (400, "ids", {"key": "1", "data_type": {"gpc1": 1}}, "body.data_type.gpc1"),
-            (400, "ids", {"key": "1", "data_type": {"gpc0": -1}}, "body.data_type.gpc0"),
-            (400, "ids", {"key": "1", "data_type": {"exp": 5}}, "body.data_type.exp"),
-            (400, "paths", {"key": "\ud800", "data_type": {}}, "body.key"),
+            (422, "ids", {"key": "x", "data_type": {}}, "body.key"),
+            (422, "ids", {"key": "1", "data_type": {"gpc1": 1}}, "body.data_type.gpc1"),
+            (422, "ids", {"key": "1", "data_type": {"gpc0": -1}}, "body.data_type.gpc0"),
+            (422, "ids", {"key": "1", "data_type": {"exp": 5}}, "body.data_type.exp"),
+            (422, "paths", {"key": "\ud800", "data_type": {}}, "body.key"),
         ):
             self.assertIn(said, self.fails(status, "POST", f"/{table}/entries", body))
         self.assertIn("JSON", self.fails(400, "POST", "/ids/entries", b"{"))

@@ -207,15 +207,15 @@ class FleetTests(HttpTestCase):
         self.assertEqual(self.get(f"{path}?sort=-gpc0&limit=1").json["entries"], [one])
         for query in ("", "?peer=c", "?peer=%5C"):
             for reply in (self.get(f"{path}/1{query}"), self.write("PUT", f"{path}/1{query}", {})):
-                self.assertEqual(reply.status, 400)
+                self.assertEqual(reply.status, 422)
                 self.assertEqual(reply.json["errors"][0]["field"], "query.peer")
-        self.assertEqual(self.get("/v1/tables/plain/entries/1?peer=a").status, 400)
+        self.assertEqual(self.get("/v1/tables/plain/entries/1?peer=a").status, 422)
         self.write("PATCH", f"{path}/1?peer=a", {"values": {"gpc0": 9}})
         self.write("POST", f"{path}/1/count?peer=a", {"events": {"gpc0": 1}})
         change = {"do": "set", "key": "2", "values": {"gpc0": 1}}
         changes = [{**change, "peer": "b<b>"}, change]
         results = self.write("POST", path, {"changes": changes}).json["results"]
-        self.assertEqual([one["status"] for one in results], [201, 400])
+        self.assertEqual([one["status"] for one in results], [201, 422])
         self.network.advance(1)
         self.assertEqual(self.a.table("t")[1]["gpc0"], 10)
         self.assertEqual(self.b.table("t")[1]["gpc0"], 6)
@@ -227,5 +227,5 @@ class FleetTests(HttpTestCase):
         self.assertEqual(len(self.get(dataplane).json), 2)
         self.assertEqual(len(self.get(f"{dataplane}?peer=a").json), 0)
         body = {"key": "3", "data_type": {"gpc0": 1}}
-        self.assertEqual(self.write("POST", dataplane, body).status, 400)
+        self.assertEqual(self.write("POST", dataplane, body).status, 422)
         self.assertEqual(self.write("POST", f"{dataplane}?peer=a", body).status, 204)
