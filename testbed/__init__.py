@@ -11,6 +11,7 @@ from testbed.peerproto import TWIST, Peerproto
 from testbed.ports import free_port
 from testbed.programs import Program, default, missing, programs
 from testbed.rawpeer import Acks, RawListener, RawPeer
+from testbed.rest import Rest
 from testbed.waiting import PATIENCE, endlessly, pause, reactor, until, wait
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Program",
     "RawListener",
     "RawPeer",
+    "Rest",
     "Text",
     "Update",
     "closed",

@@ -31,6 +31,7 @@ from peerproto.http.schemas import COUNT, NUMBER, TEXT, closed, many
 from peerproto.http.streaming import Stream
 from peerproto.http.tables import check_free, share_of
 from peerproto.http.writes import values_for
+from peerproto.service.filters import OPERATORS
 from peerproto.service.text import entry_id, format_key, parse_key
 
 ROOT: Final = "/v3/services/haproxy/runtime/stick_tables"
@@ -112,8 +113,14 @@ _DATA: Final = {
 }
 BODY: Final = closed({"key": TEXT, "data_type": _DATA})
 
+_ONE: Final = rf"(data\.)?[^\s,]+ +({'|'.join(OPERATORS)}) +-?[0-9]{{1,20}}"
+
 QUERY: Final = (
-    Parameter("filter", "`data.<type> <operator> <value>`, several of them between commas."),
+    Parameter(
+        "filter",
+        "`data.<type> <operator> <value>`, several of them between commas.",
+        {"type": "string", "pattern": f"^({_ONE}(,{_ONE})*)?$"},
+    ),
     Parameter("key", "The key of the entry that is wanted."),
     Parameter("count", "Entries at most.", {"type": "integer", "minimum": 0}),
     Parameter("offset", "Entries that are left out first.", {"type": "integer", "minimum": 0}),

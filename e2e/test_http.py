@@ -1,0 +1,367 @@
+"""HTTP of a real node, with real HAProxies behind it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from testbed import (
+    TWIST,
+    HAProxy,
+    Mesh,
+    Peerproto,
+    Rest,
+    free_port,
+    get,
+    pause,
+    until,
+)
+
+TOKEN = "a-token-of-writers"
+TABLES = """\
+backend rates
+    stick-table type ip size 1m expire 10m store gpc0,http_req_rate(10s) peers mesh
+"""
+RULES = """\
+    http-request track-sc0 src table rates
+    http-request deny if { sc_get_gpc0(0) gt 0 }
+    http-request return status 200
+"""
+ENTRY = "/v1/tables/rates/entries/127.0.0.1"
+
+CASES = int(os.environ.get("CASES", "200"))
+"""Cases of schemathesis: `make long` has ten times as many."""
+
+ENTRIES = int(os.environ.get("ENTRIES", "100000"))
+"""Entries of the large table: `make long` has a million."""
+
+
+def with_http(mesh: Mesh, more: str = "", token: str = TOKEN) -> tuple[Peerproto, Rest]:
+    """A peerproto that answers HTTP to writers."""
+    port = free_port()
+    write_token(mesh.folder / "token", token)
+    peer = mesh.peerproto()
+    peer.more = f"""\
+[http]
+bind = tcp:{port}:interface=127.0.0.1
+token-file = {mesh.folder}/token
+allow-writes = yes
+{more}
+"""
+    return peer, Rest(port, token)
+
+
+def write_token(path: Path, token: str) -> None:
+    path.write_text(token)
+    path.chmod(0o600)
+
+
+async def pair(mesh: Mesh) -> tuple[HAProxy, HAProxy, Peerproto, Rest]:
+    """Two HAProxies and a node, in step."""
+    a, b = (mesh.haproxy(name, tables=TABLES, frontend=RULES) for name in ("lb1", "lb2"))
+    peer, rest = with_http(mesh)
+    mesh.start()
+    for haproxy in (a, b):
+        await haproxy.up()
+    await peer.in_step("lb1", "lb2")
+    return a, b, peer, rest
+
+
+async def all_answer(status: int, *haproxies: HAProxy) -> float:
+    """Wait until requests to all HAProxies have a status: the seconds that it took."""
+    began = time.monotonic()
+    waiting = list(haproxies)
+    while waiting:
+        assert time.monotonic() < began + 60, f"{waiting[0].name} does not answer {status}"
+        if await get(waiting[0].web) == status:
+            waiting.pop(0)
+        else:
+            await pause(0.005)
+    return time.monotonic() - began
+
+
+@ensureDeferred
+async def test_block_and_lift(mesh: Mesh) -> None:
+    """A ``PUT`` blocks an address on both HAProxies within 200 ms, ``DELETE`` lifts it."""
+    a, b, _, rest = await pair(mesh)
+    await all_answer(200, a, b)
+    blocked, lifted = [], []
+    for _ in range(5):
+        assert (await rest.ask("PUT", ENTRY, {"values": {"gpc0": 1}})).status in (200, 201)
+        blocked.append(await all_answer(403, a, b))
+        reply = await rest.ask("DELETE", ENTRY)
+        assert reply.status == 200
+        seen = reply.json["seen_by_haproxy"]
+        assert seen["values"] == 0 and 590_000 < seen["in_table_for"] <= 600_000
+        lifted.append(await all_answer(200, a, b))
+    print(
+        f"counted: PUT blocked an address on two HAProxies after {1000 * min(blocked):.0f} to"
+        f" {1000 * max(blocked):.0f} ms, DELETE lifted it after {1000 * max(lifted):.0f} ms"
+    )
+    # The machine may have been busy at times.
+    assert min(blocked) < 0.2 and min(lifted) < 0.2
+
+
+@ensureDeferred
+async def test_what_haproxies_count(mesh: Mesh) -> None:
+    """What requests count is read here, and what is counted here is counted there."""
+    a, b, _, rest = await pair(mesh)
+    for _ in range(3):
+        await get(a.web)
+
+    async def counted() -> bool:
+        return bool((await rest.get(ENTRY))["values"]["http_req_rate"] == 3)
+
+    await until(counted, "three requests are counted")
+    await rest.ask("POST", f"{ENTRY}/count", {"events": {"http_req_rate": 4}})
+
+    async def has_all() -> bool:
+        return bool((await b.table("rates"))["127.0.0.1"]["http_req_rate"] == 7)
+
+    await until(has_all, "the other HAProxy has what was counted here")
+    peers = (await rest.get("/v1/peers"))["peers"]
+    assert {one["name"]: one["in_step"] for one in peers} == {"lb1": True, "lb2": True}
+    assert (await rest.ask("GET", "/readyz")).status == 200
+    for haproxy in (a, b):
+        await haproxy.stop()
+
+    async def is_not_ready() -> bool:
+        reply = await rest.ask("GET", "/readyz")
+        return reply.status == 503 and "no peer is in step" in reply.json["reasons"]
+
+    await until(is_not_ready, "a node without HAProxies is not ready")
+    assert (await rest.ask("GET", "/healthz")).status == 200
+
+
+@ensureDeferred
+async def test_tokens(mesh: Mesh) -> None:
+    """A wrong token is refused, readers may not write, and SIGHUP reads the tokens again."""
+    write_token(mesh.folder / "reader", "a-token-of-readers")
+    peer, rest = with_http(mesh, f"read-token-file = {mesh.folder}/reader\n")
+    peer.declared = "rates = type ip size 1k store gpc0"
+    mesh.start()
+    await until(lambda: rest.get("/v1/node"), "the node answers")
+    body = {"values": {"gpc0": 1}}
+    for token, status in ((None, 401), ("nonsense", 401), ("a-token-of-readers", 403)):
+        assert (await Rest(rest.place, token).ask("PUT", ENTRY, body)).status == status
+    assert (await Rest(rest.place, "a-token-of-readers").ask("GET", "/v1/node")).status == 200
+    assert (await rest.ask("PUT", ENTRY, body)).status == 201
+    assert (await rest.ask("PUT", ENTRY, body, {"Origin": "https://evil.example"})).status == 403
+    assert (await rest.ask("GET", "/v1/node", None, {"Host": "evil.example"})).status == 421
+    write_token(mesh.folder / "token", "another-token")
+    peer.send_signal(signal.SIGHUP)
+    other = Rest(rest.place, "another-token")
+
+    async def is_read() -> bool:
+        return (await other.ask("PUT", ENTRY, body)).status == 200
+
+    await until(is_read, "the tokens were read again")
+    assert (await rest.ask("PUT", ENTRY, body)).status == 401
+    log = peer.log.read_text()
+    assert "writer at 127.0.0.1:" in log and f'PUT {ENTRY}  {{"values":{{"gpc0":1}}}}: 201' in log
+    assert "token-of" not in log.replace(f"{mesh.folder}", "")
+
+
+@ensureDeferred
+async def test_unix_socket(mesh: Mesh) -> None:
+    """Whom the mode of a UNIX socket lets in may write; the log says which user that was."""
+    peer = mesh.peerproto(declared="rates = type ip size 1k store gpc0")
+    path = mesh.folder / "http.sock"
+    peer.more = f"[http]\nbind = unix:{path}:mode=600\nallow-writes = yes\n"
+    mesh.start()
+    rest = Rest(path)
+    await until(lambda: rest.get("/v1/node"), "the node answers")
+    assert (await rest.ask("PUT", ENTRY, {"values": {"gpc0": 1}})).status == 201
+    assert path.stat().st_mode & 0o777 == 0o600
+    user = f"nobody at a UNIX socket (user id {os.getuid()}, process {os.getpid()})"
+    assert user in peer.log.read_text()
+
+
+@ensureDeferred
+async def test_tls(mesh: Mesh) -> None:
+    """With ``ssl:`` it speaks TLS, and HTTP/1.1 in it."""
+    authority = trustme.CA()
+    certificate = mesh.folder / "http.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+    peer, rest = with_http(mesh)
+    files = f"privateKey={certificate}:certKey={certificate}"
+    peer.more = peer.more.replace("bind = tcp:", "bind = ssl:").replace(
+        "interface=127.0.0.1", f"{files}:interface=127.0.0.1"
+    )
+    mesh.start()
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    context.set_alpn_protocols(["h2", "http/1.1"])
+
+    def ask() -> tuple[bytes, Any]:
+        with (
+            socket.create_connection(("127.0.0.1", int(str(rest.place)))) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as wrapped,
+        ):
+            wrapped.sendall(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            data = b""
+            while piece := wrapped.recv(4096):
+                data += piece
+            return data, wrapped.selected_alpn_protocol()
+
+    async def answered() -> tuple[bytes, Any]:
+        return await deferToThread(ask)
+
+    data, protocol = await until(answered, "the node answers in TLS")
+    assert b'{"alive":true}' in data
+    assert protocol in (None, "http/1.1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "expected"),
+    [
+        ("bind = 0.0.0.0:{port}", 5, "ssl:"),
+        ("bind = 0.0.0.0:{port}\nplain = yes", 5, "token-file"),
+        ("allow-writes = yes", 5, "token-file"),
+        ("token-file = {folder}/empty", 5, "it is empty"),
+        ("token-file = {folder}/none", 5, "No such file"),
+    ],
+)
+def test_not_started(lines: str, line: int, expected: str, tmp_path: Path) -> None:
+    """Where others could read or write without a token or TLS, the node does not start, and says
+    which line is why."""
+    (tmp_path / "empty").touch(0o600)
+    file = tmp_path / "peers.ini"
+    http = lines.format(port=free_port(), folder=tmp_path)
+    bind = f"127.0.0.1:{free_port()}"
+    file.write_text(f"[node]\nlocalpeer = a\nbind = {bind}\n[http]\n{http}\n")
+    ran = subprocess.run(
+        [TWIST, "peers", "--config", str(file)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert f"{file}:{line}: " in ran.stderr and expected in ran.stderr
+
+
+CONFIGURATION = """\
+[parameters]
+"path.table" = ["rates", "paths", "ids", "small", "nothing"]
+"path.name" = ["rates", "paths", "ids", "small", "nothing"]
+"path.key" = ["192.0.2.1", "192.0.2.2", "7", "8", "/a%20b", "<b>"]
+"path.peer" = ["lb1", "nobody"]
+
+# A request may be as the document says, and meet a table that has not what it names, or no room.
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "404", "409", "410", "422", "507"]
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "410", "415", "422"]
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "4xx", "507"]
+
+# The Data Plane API answers so where an offset is behind the end.
+[[operations]]
+include-path = "/v3/services/haproxy/runtime/stick_tables/{name}/entries"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "404", "409", "422", "507"]
+"""
+
+
+@ensureDeferred
+async def test_schemathesis(mesh: Mesh) -> None:
+    """What is asked by the document, or against it, is answered as the document says."""
+    haproxy = mesh.haproxy("lb1", tables=TABLES, frontend=RULES)
+    peer, rest = with_http(mesh)
+    peer.declared = """\
+paths = type string len 20 size 1k expire 10m store gpt(2),gpc(2),gpc_rate(2,10s),server_key
+ids = type integer size 1k store gpc0,bytes_out_cnt,server_id
+small = type integer size 2 nopurge store gpc0
+"""
+    mesh.start()
+    await haproxy.up()
+    await peer.in_step("lb1")
+    document = await rest.get("/v1/openapi.json")
+    operations = sum(map(len, document["paths"].values()))
+    (mesh.folder / "schemathesis.toml").write_text(CONFIGURATION)
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "--no-color",
+        f"--config-file={mesh.folder}/schemathesis.toml",
+        "run",
+        f"http://127.0.0.1:{rest.place}/v1/openapi.json",
+        f"--header=Authorization: Bearer {TOKEN}",
+        "--checks=all",
+        "--phases=examples,coverage,fuzzing,stateful",
+        f"--max-examples={max(1, CASES // operations)}",
+        "--continue-on-failure",
+        "--generation-database=none",
+    ]
+    ran = await deferToThread(
+        subprocess.run, command, capture_output=True, text=True, cwd=mesh.folder, check=False
+    )
+    print(ran.stdout[-20_000:])
+    assert ran.returncode == 0, ran.stderr
+    (cases,) = (line.strip() for line in ran.stdout.splitlines() if " generated, " in line)
+    print(f"counted: schemathesis: {cases}")
+    assert "Traceback" not in peer.log.read_text()
+    await peer.in_step("lb1")
+
+
+@ensureDeferred
+async def test_large_table(mesh: Mesh) -> None:
+    """Of a large table a page comes soon, whatever it is filtered by; all is sorted within 3 s
+    for a million, and others are answered meanwhile."""
+    peer, rest = with_http(mesh)
+    peer.declared = "ids = type integer size 2m expire 1h store gpc0,http_req_rate(1h)"
+    mesh.start()
+    await until(lambda: rest.get("/v1/node"), "the node answers")
+    entries = "/v1/tables/ids/entries"
+    for start in range(0, ENTRIES, 1000):
+        keys = range(start, min(ENTRIES, start + 1000))
+        changes = [
+            {"do": "set", "key": str(key), "values": {"gpc0": key * 7919 % ENTRIES}} for key in keys
+        ]
+        reply = await rest.ask("POST", entries, {"changes": changes})
+        assert reply.status == 200, reply
+
+    async def timed(query: str) -> tuple[float, Any]:
+        began = time.monotonic()
+        page = await rest.get(f"{entries}?{query}")
+        return time.monotonic() - began, page
+
+    first = min([(await timed("filter=data.gpc0+ge+5"))[0] for _ in range(5)])
+    nothing = min([(await timed(f"filter=data.gpc0+gt+{ENTRIES}"))[0] for _ in range(5)])
+    answered: list[float] = []
+    sorting: list[float] = []
+
+    async def others(stop: list[bool]) -> None:
+        while not stop:
+            began = time.monotonic()
+            assert (await rest.ask("GET", "/healthz")).status == 200
+            answered.append(time.monotonic() - began)
+
+    stop: list[bool] = []
+    asking = Deferred.fromCoroutine(others(stop))
+    for _ in range(3):
+        seconds, page = await timed("sort=-gpc0&limit=100")
+        sorting.append(seconds)
+        values = [one["values"]["gpc0"] for one in page["entries"]]
+        assert values == list(range(ENTRIES - 1, ENTRIES - 101, -1))
+    stop.append(True)
+    await asking
+    answered.sort()
+    print(
+        f"counted: of {ENTRIES} entries, a filtered page after {1000 * first:.0f} ms, a page that"
+        f" nothing is found for after {1000 * nothing:.0f} ms, all sorted after"
+        f" {min(sorting):.2f} s; meanwhile {len(answered)} others were answered, half of them"
+        f" within {1000 * answered[len(answered) // 2]:.1f} ms, the slowest after"
+        f" {1000 * answered[-1]:.1f} ms"
+    )
+    assert len(answered) > 10
