@@ -23,8 +23,8 @@ help:
 	@echo "make programs               get the HAProxies of the end-to-end tests: one of Debian's"
 	@echo "                            is installed, others are put into .haproxy"
 	@echo "make bench                  how fast it is"
-	@echo "make long                   30 reloads of each HAProxy and of peerproto, and an answer of a"
-	@echo "                            million entries: \`make test\` has 3, and a tenth of them"
+	@echo "make long                   30 reloads of each HAProxy and of peerproto, answers of a million"
+	@echo "                            entries, 2,000 cases of HTTP: \`make test\` has 3, and a tenth"
 	@echo "make coverage               which lines and branches all tests run"
 	@echo "make simulate               a mesh in which everything goes wrong, for ever (or SIMULATE='--seed 7')"
 	@echo "make apidoc                 the API reference, into build/apidoc"
@@ -115,8 +115,9 @@ soak: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest -s e2e/soak.py
 
 long: $(VENV)/test.stamp programs
-	RELOADS=30 CHAOS=5 ENTRIES=1000000 $(BIN)/python -m pytest -n 2 e2e/test_reloads.py \
-		e2e/test_old_process.py e2e/test_sum_chaos.py \
+	RELOADS=30 CHAOS=5 ENTRIES=1000000 CASES=2000 $(BIN)/python -m pytest -n 2 \
+		e2e/test_reloads.py e2e/test_old_process.py e2e/test_sum_chaos.py \
+		e2e/test_http.py::test_schemathesis e2e/test_http.py::test_large_table \
 		e2e/test_handover.py::test_soft_finish e2e/test_runtime.py::test_whole_answers
 
 apidoc: $(VENV)/test.stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from testbed import (
     Mesh,
     Peerproto,
     Rest,
+    converse,
     free_port,
     get,
     pause,
@@ -252,12 +254,6 @@ def test_not_started(lines: str, line: int, expected: str, tmp_path: Path) -> No
 
 
 CONFIGURATION = """\
-[parameters]
-"path.table" = ["rates", "paths", "ids", "small", "nothing"]
-"path.name" = ["rates", "paths", "ids", "small", "nothing"]
-"path.key" = ["192.0.2.1", "192.0.2.2", "7", "8", "/a%20b", "<b>"]
-"path.peer" = ["lb1", "nobody"]
-
 # A request may be as the document says, and meet a table that has not what it names, or no room.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "404", "409", "410", "422", "507"]
@@ -272,6 +268,35 @@ include-path = "/v3/services/haproxy/runtime/stick_tables/{name}/entries"
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "404", "409", "422", "507"]
 """
+
+
+NAMES = {
+    "table": ["rates", "paths", "ids", "small"],
+    "name": ["rates", "paths", "ids", "small"],
+    "key": ["192.0.2.1", "192.0.2.2", "7", "8", "/a b", "<b>"],
+    "peer": ["lb1"],
+}
+"""Names that there are."""
+
+
+def likely(document: Any) -> Any:
+    """The document, by which what there is comes up more often than anything else does."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for one in operation["parameters"]:
+                if one["in"] == "path":
+                    one["schema"] = {"anyOf": [{"enum": NAMES[one["name"]]}, one["schema"]]}
+    counted = {"type": "integer", "minimum": 0, "maximum": 0xFFFFFFFF}
+    stored = {
+        "type": "object",
+        "properties": {"gpc0": counted, "gpc[1]": counted, "http_req_rate": counted},
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+    for schema, name in (("Set", "values"), ("Change", "values"), ("Count", "events")):
+        properties = document["components"]["schemas"][schema]["properties"]
+        properties[name] = {"anyOf": [stored, properties[name]]}
+    return document
 
 
 @ensureDeferred
@@ -289,13 +314,16 @@ small = type integer size 2 nopurge store gpc0
     await peer.in_step("lb1")
     document = await rest.get("/v1/openapi.json")
     operations = sum(map(len, document["paths"].values()))
+    file = mesh.folder / "openapi.json"
+    file.write_text(json.dumps(likely(document)))
     (mesh.folder / "schemathesis.toml").write_text(CONFIGURATION)
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "--no-color",
         f"--config-file={mesh.folder}/schemathesis.toml",
         "run",
-        f"http://127.0.0.1:{rest.place}/v1/openapi.json",
+        str(file),
+        f"--url=http://127.0.0.1:{rest.place}",
         f"--header=Authorization: Bearer {TOKEN}",
         "--checks=all",
         "--phases=examples,coverage,fuzzing,stateful",
@@ -342,10 +370,15 @@ async def test_large_table(mesh: Mesh) -> None:
     sorting: list[float] = []
 
     async def others(stop: list[bool]) -> None:
+        assert isinstance(rest.place, int)
+        conversation = await converse(rest.place)
         while not stop:
-            began = time.monotonic()
-            assert (await rest.ask("GET", "/healthz")).status == 200
+            began, before = time.monotonic(), len(conversation.received)
+            conversation.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while not conversation.received[before:].endswith(b"}"):
+                await pause(0.0005)
             answered.append(time.monotonic() - began)
+        conversation.hang_up()
 
     stop: list[bool] = []
     asking = Deferred.fromCoroutine(others(stop))
@@ -364,4 +397,6 @@ async def test_large_table(mesh: Mesh) -> None:
         f" within {1000 * answered[len(answered) // 2]:.1f} ms, the slowest after"
         f" {1000 * answered[-1]:.1f} ms"
     )
-    assert len(answered) > 10
+    # The machine may have been busy at times.
+    assert len(answered) > 10 and answered[len(answered) // 2] < 0.1
+    assert first < 0.1 and nothing < 0.1 and min(sorting) < 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final, TypeVar, get_origin
+from typing import Any, Final, Optional, TypeVar, get_origin
 
 import attrs
 from cattrs import Converter
@@ -33,8 +33,17 @@ _EXPECTED: Final[dict[type, str]] = {
 }
 
 
+def whole(value: Any) -> Optional[int]:
+    """A whole number of JSON, in which ``1.0`` is one; ``None`` for what is none."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def _exactly(kind: type) -> Any:
     def structure(value: Any, _: Any) -> Any:
+        if kind is int and (number := whole(value)) is not None:
+            return number
         if type(value) is not kind:
             raise LocalProtocolError("value", value, _EXPECTED[kind])
         return value

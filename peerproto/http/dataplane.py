@@ -23,7 +23,7 @@ from peerproto import (
 from peerproto.http import text
 from peerproto.http.access import Needs
 from peerproto.http.answers import JSON_TYPE, Answer, as_json
-from peerproto.http.bodies import structured
+from peerproto.http.bodies import structured, whole
 from peerproto.http.entries import LOOKS, MOST_FILTERS, filter_of
 from peerproto.http.problems import UNFIT, Problem
 from peerproto.http.routes import Call, Parameter, Routes
@@ -317,7 +317,7 @@ def _values(data: dict[str, Any]) -> dict[str, Any]:
         if name in ("id", "key", "use") or value is None:
             continue
         if name in _ARRAYS and isinstance(value, dict):
-            values[f"{name}[{value.get('idx', 0)}]"] = value.get("value")
+            values[f"{name}[{whole(value.get('idx', 0))}]"] = value.get("value")
         else:
             values[name] = value
     return values

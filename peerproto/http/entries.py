@@ -25,7 +25,7 @@ ENTRIES: Final = 100
 MOST_FILTERS: Final = 10
 """Filters of one request."""
 
-LOOKS: Final = 50_000
+LOOKS: Final = 20_000
 """Keys that are looked at for one page: it ends then, with a cursor, however few there were."""
 
 PEER: Final = Parameter(

@@ -14,6 +14,7 @@ from peerproto.http.problems import Problem
 from peerproto.http.routes import Call
 from peerproto.http.showing import entry_shown
 from peerproto.http.tables import check_free, key_of, share_of, table_of
+from peerproto.http.text import shown
 from peerproto.service.query import Steps
 
 MOST_CHANGES: Final = 1000
@@ -77,7 +78,7 @@ class ManyRoutes:
 
     def _result(self, table: StickTable, given: Any, field: str) -> dict[str, Any]:
         key = given.get("key") if isinstance(given, dict) else None
-        result: dict[str, Any] = {"key": key if isinstance(key, str) else ""}
+        result: dict[str, Any] = {"key": shown(key)} if isinstance(key, str) else {}
         try:
             result.update(self._done(table, structured(given, Change, field), field))
         except Problem as problem:

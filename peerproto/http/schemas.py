@@ -51,7 +51,7 @@ MAYBE_COUNT: Final[Schema] = {"type": ["integer", "null"], "minimum": 0}
 KEY: Final = told(
     TEXT,
     "An address, a decimal number, hexadecimal digits (binary keys), or a text in which a backslash"
-    " is written twice, and each byte that is no UTF-8 as \\xHH.",
+    " is written twice, and each byte that is no UTF-8 as \\xHH; one backslash is the empty key.",
 )
 VALUES: Final[Schema] = {
     "type": "object",
@@ -246,12 +246,13 @@ CHANGE: Final = closed(
 
 RESULT: Final = closed(
     {
-        "key": KEY,
+        "key": told(KEY, "That of the change, if it has one."),
         "status": told(NUMBER, "As the answer to the single request would have."),
         "entry": ref("Entry"),
         "forgotten": ref("Forgotten"),
         "problem": ref("Problem"),
     },
+    "key",
     "entry",
     "forgotten",
     "problem",

@@ -1,7 +1,8 @@
 """Keys and names as text in JSON and in paths, without a loss.
 
 What is valid UTF-8 stays as it is, but for the backslash, which is written twice; other bytes are
-written ``\\xHH``. So each key has one text, and each text is that of one key.
+written ``\\xHH``; a backslash alone is the empty key. So each key has one text, and each text is
+that of one key.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from urllib.parse import quote, unquote_to_bytes
 from peerproto import KeyType, LocalProtocolError
 from peerproto.service.sticktable import StickTable
 from peerproto.service.text import format_key, parse_key
+
+EMPTY: Final = "\\"
+"""The text of an empty key: a segment of a path has at least one character."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ODD: Final = re.compile("[\ud800-\udfff\\\\]")
@@ -74,7 +78,7 @@ def quoted(text: str) -> str:
 def key_text(raw_key: bytes, key_type: KeyType) -> str:
     """The text of a raw key: addresses and numbers as people write them, binary keys as hex."""
     if key_type is KeyType.STRING:
-        return written(raw_key.decode("utf-8", "surrogateescape"))
+        return written(raw_key.decode("utf-8", "surrogateescape")) or EMPTY
     return format_key(raw_key, key_type)
 
 
@@ -83,4 +87,6 @@ def raw_key(text: str, table: StickTable) -> bytes:
 
     :raises LocalProtocolError: it is none.
     """
-    return parse_key(read(text) if table.key_type is KeyType.STRING else text, table.layout)
+    if table.key_type is KeyType.STRING:
+        text = "" if text == EMPTY else read(text)
+    return parse_key(text, table.layout)

@@ -11,7 +11,7 @@ import attrs
 from peerproto import Entry, LocalProtocolError, StickTable, StickTableService, TableFull
 from peerproto.http import text
 from peerproto.http.answers import Answer
-from peerproto.http.bodies import structured
+from peerproto.http.bodies import structured, whole
 from peerproto.http.problems import UNFIT, Problem, Wrong
 from peerproto.http.routes import Call
 from peerproto.http.showing import entry_shown
@@ -78,9 +78,10 @@ def _value(cell: Cell, value: Any) -> Any:
             return text.read(value)
         raise LocalProtocolError(cell.name, value, "a string or null")
     least, most = _RANGES[cell.column.data_type.kind.value]
-    if type(value) is not int or not least <= value <= most:
+    number = whole(value)
+    if number is None or not least <= number <= most:
         raise LocalProtocolError(cell.name, value, f"a whole number from {least} to {most}")
-    return value
+    return number
 
 
 def check_life(table: StickTable, life: Optional[int], field: str) -> None:
@@ -133,15 +134,18 @@ def count(
     is_new = not table.entries_of(raw_key)
     if not events:
         raise Problem.wrong(f"{field}.events", "", "the name of a counter or a rate")
-    for name, number in events.items():
+    numbers: dict[str, int] = {}
+    for name, value in events.items():
         if name not in table.cells:
             names = ", ".join(one.name for one in table.layout.printed) or "none"
             raise Problem.unfit(f"{field}.events.{name}", name, f"one of {names}")
-        if type(number) is not int or not 0 <= number <= _MOST_EVENTS:
+        number = whole(value)
+        if number is None or not 0 <= number <= _MOST_EVENTS:
             expected = f"a whole number from 0 to {_MOST_EVENTS}"
-            raise Problem.wrong(f"{field}.events.{name}", number, expected)
+            raise Problem.wrong(f"{field}.events.{name}", value, expected)
+        numbers[name] = number
     try:
-        return table.count_raw(raw_key, events), is_new
+        return table.count_raw(raw_key, numbers), is_new
     except TableFull:
         raise
     except LocalProtocolError as problem:

@@ -155,7 +155,7 @@ class EntryTests(HttpTestCase):
             ("ids", "1.5"),
             ("hashes", "xx"),
             ("paths", "%00"),
-            ("paths", "%5C"),
+            ("paths", "%5Cx"),
         ):
             for method in ("GET", "PUT", "DELETE"):
                 content: Any = {} if method == "PUT" else None
@@ -178,8 +178,9 @@ class EntryTests(HttpTestCase):
             b"%2F",
             b"..",
             b" ",
+            b"",
         ):
-            segment = "".join(f"%{byte:02X}" for byte in raw).replace("%5C", "%5C%5C")
+            segment = "".join(f"%{byte:02X}" for byte in raw).replace("%5C", "%5C%5C") or "%5C"
             path = f"/v1/tables/paths/entries/{segment}"
             reply = self.write("PUT", path, {"values": {"server_key": "s"}})
             self.assertEqual(reply.status, 201, raw)
@@ -206,6 +207,8 @@ class EntryTests(HttpTestCase):
         self.assertEqual((values["gpc0"], values["gpc1"], values["server_key"]), (3, 1, None))
         values = self.write("PUT", path, {"values": {"gpc0": 1}}).json["values"]
         self.assertEqual([name for name, value in values.items() if value], ["gpc0"])
+        values = self.write("PUT", path, {"values": {"gpc0": 3.0}}).json["values"]
+        self.assertEqual(values["gpc0"], 3)
         reply = self.write("PATCH", "/v1/tables/rates/entries/192.0.2.9", {"expires_in": 5000})
         self.assertEqual((reply.status, reply.json["expires_in"]), (201, 5000))
         reply = self.write("PUT", path, {"values": {}, "expires_in": 5000})

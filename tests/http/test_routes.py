@@ -197,13 +197,14 @@ class BodyTests(HttpTestCase):
             ({"values": {}, "expires_in": 1.5}, [("body.expires_in", "a whole number")]),
             ({"values": {}, "expires_in": 0}, [("body.expires_in", "1 to 600000 (ms)")]),
             ({"values": {}, "expires_in": 600_001}, [("body.expires_in", "1 to 600000")]),
+            ({"values": {}, "expires_in": float("1e300")}, [("body.expires_in", "1 to 600000")]),
             ({"values": {"gpc0": -1}}, [("body.values.gpc0", "0 to 4294967295")]),
             ({"values": {"gpc0": 1 << 32}}, [("body.values.gpc0", "0 to 4294967295")]),
             ({"values": {"gpc0": True}}, [("body.values.gpc0", "a whole number")]),
             ({"values": {"gpc0": "1"}}, [("body.values.gpc0", "a whole number")]),
             ({"values": {"gpc0": None}}, [("body.values.gpc0", "a whole number")]),
             (
-                {"values": {"gpc0": 1.0, "no": 1}},
+                {"values": {"gpc0": 1.5, "no": 1}},
                 [("body.values.gpc0", "a whole number"), ("body.values.no", "one of gpc0")],
             ),
         ):
