@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -400,3 +402,66 @@ async def test_large_table(mesh: Mesh) -> None:
     # The machine may have been busy at times.
     assert len(answered) > 10 and answered[len(answered) // 2] < 0.1
     assert first < 0.1 and nothing < 0.1 and min(sorting) < 3
+
+
+TEXT = (Path(__file__).parent.parent / "doc" / "http.md").read_text()
+
+
+@ensureDeferred
+async def test_doc(mesh: Mesh) -> None:
+    """The commands of doc/http.md do what they say, as they stand but for the port and the
+    folder; and its section is one that a node takes."""
+    commands = re.findall(r"^    ((?:\(umask|token=|curl ).*)$", TEXT, re.MULTILINE)
+    assert len(commands) > 10
+    (section,) = re.findall(r"^    \[http\]\n(?:    .*\n)+", TEXT, re.MULTILINE)
+    here = mesh.folder / "etc"
+    here.mkdir()
+    port = free_port()
+
+    def local(text: str) -> str:
+        return text.replace("/etc/peerproto", str(here)).replace("8404", str(port))
+
+    subprocess.run(["bash", "-euc", local(commands[0])], check=True)
+    write_token(here / "read-token", "a-token-of-readers")
+    peer = mesh.peerproto()
+    peer.declared = """\
+rates = type ip size 1m expire 10m store gpc0,http_req_rate(10s)
+paths = type string len 100 size 1k store gpc0
+"""
+    # Where readers need a token, the text would have to give it each time.
+    peer.more = local(textwrap.dedent(section)).replace("read-token-file", ";")
+    mesh.start()
+    token = (here / "token").read_text().strip()
+    rest = Rest(port, token)
+    await until(lambda: rest.get("/v1/node"), "the node answers")
+    # Each line stops with an error if the status is one.
+    script = "\n".join(commands[1:]).replace(
+        "curl ", "curl --silent --show-error --fail-with-body "
+    )
+    ran = await deferToThread(
+        subprocess.run,
+        ["bash", "-euxc", local(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert (await rest.get("/v1/tables/rates/entries/192.0.2.7"))["values"]["gpc0"] == 1
+    (written,) = re.findall(r"^    (writer at .*)$", TEXT, re.MULTILINE)
+    line = written.replace("192.0.2.9:4711", "").removesuffix("200")
+    logged = re.sub(r"127\.0\.0\.1:\d+: PUT", ": PUT", peer.log.read_text())
+    assert line in logged
+    # What it shows of answers has the fields that answers have.
+    (forgotten,) = re.findall(r'^    (\{"key".*)$', TEXT, re.MULTILINE)
+    reply = await rest.ask("DELETE", "/v1/tables/rates/entries/192.0.2.7")
+    assert shape(reply.json) == shape(json.loads(forgotten))
+    (problem,) = re.findall(r'^    (\{"type".*)$', TEXT, re.MULTILINE)
+    reply = await rest.ask("PUT", "/v1/tables/rates/entries/192.0.2.7", {"values": {"gpc1": 1}})
+    assert reply.json == json.loads(problem)
+
+
+def shape(value: Any) -> Any:
+    """The names in a value, and the types of what has no names."""
+    if isinstance(value, dict):
+        return {name: shape(one) for name, one in value.items()}
+    return type(value)

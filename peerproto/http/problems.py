@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final, Optional
+from typing import Any, Final
 
 import attrs
 
@@ -82,9 +82,13 @@ class Problem(Exception):
         return document
 
 
-def title(status: int, otherwise: Optional[str] = None) -> str:
-    """The phrase of a status."""
+_TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""Phrases as RFC 9110 has them: Python knew others before 3.13."""
+
+
+def title(status: int) -> str:
+    """The phrase of a status; its number if it has none."""
     try:
-        return HTTPStatus(status).phrase
+        return _TITLES.get(status) or HTTPStatus(status).phrase
     except ValueError:
-        return otherwise or str(status)
+        return str(status)
