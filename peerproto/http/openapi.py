@@ -10,7 +10,7 @@ from peerproto.http import schemas
 from peerproto.http.access import Needs
 from peerproto.http.answers import JSON_TYPE, Answer
 from peerproto.http.bodies import PATCH_TYPE
-from peerproto.http.problems import title
+from peerproto.http.problems import PROBLEM_TYPE, title
 from peerproto.http.routes import Call, Route, Routes
 from peerproto.http.showing import PEER
 
@@ -105,8 +105,6 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": parameters,
         "responses": _responses(route),
     }
-    if route.description:
-        operation["description"] = route.description
     if route.body is not None:
         kinds = [JSON_TYPE, PATCH_TYPE] if route.method == "PATCH" else [JSON_TYPE]
         operation["requestBody"] = {
@@ -125,11 +123,14 @@ def _responses(route: Route) -> dict[str, Any]:
     statuses = {*EVERYWHERE, *route.problems}
     if route.body is not None:
         statuses |= {413, 415}
-    problem = route.problem or schemas.ref("Problem")
+    # What does not get as far as a route has a problem document, whatever the route's are.
+    problems = {PROBLEM_TYPE: {"schema": schemas.ref("Problem")}}
+    if route.problem is not None:
+        problems[route.problem_type] = {"schema": route.problem}
     for status in sorted(statuses):
         responses[str(status)] = {
             "description": title(status),
-            "content": {route.problem_type: {"schema": problem}},
+            "content": problems,
         }
     for status, schema in route.answers.items():
         answer: dict[str, Any] = {"description": title(status)}

@@ -104,7 +104,6 @@ class Route:
     """With a name in braces for each segment that may be anything: ``/v1/tables/{table}``."""
     do: Do
     summary: str
-    description: str = ""
     needs: Needs = Needs.READ
     query: tuple[Parameter, ...] = ()
     body: Optional[Schema] = None

@@ -6,6 +6,7 @@ place where it stands is told by a partition and a key, whatever comes and goes 
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right, insort
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -13,14 +14,14 @@ from typing import Final, Optional, TypeVar, Union
 
 import attrs
 
-from peerproto.service.filters import OPERATORS, Condition, Filter
+from peerproto.service.filters import Condition, Filter
 from peerproto.tables.entry import Entry
 from peerproto.tables.partitions import EPOCH, PARTS
 from peerproto.tables.store import TableStore
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Cell
-from peerproto.wire.peek import peek_of
+from peerproto.wire.peek import Row, peek_of
 
 AT_ONCE: Final = 64
 """Keys that are looked at in one step: a fraction of a ms."""
@@ -167,7 +168,7 @@ class Query:
         """
         for piece in self._pieces(after):
             for raw_key in piece.raw_keys:
-                if raw_key in piece.rows:
+                if raw_key in piece.part:
                     yield piece.cursor(raw_key), self._entry(piece, raw_key)
 
     def page(self, limit: int, after: Optional[Cursor], looks: Optional[int] = None) -> Steps[Page]:
@@ -211,24 +212,19 @@ class Query:
         sign = 1 if lowest else -1
         best: list[tuple[Rank, Entry]] = []
         for piece in self._pieces(None, in_order=False):
-            items = self._candidates(piece) if count > 0 else []
             cell = self._cell(by)
+            last = best[-1][0] if len(best) >= count > 0 else None
             is_rate = cell.column.data_type.kind is Kind.FREQUENCY
-            # Of a rate, what is read is the most that it may be.
-            factor = (0 if lowest and is_rate else sign) * _factor(cell, piece.store)
-            leasts = [None if one is None else one * factor for one in piece.peek(cell, items)]
-            # From here on it is too much for all of this piece.
-            too_much = best[-1][0].value + 1 if len(best) >= count > 0 else None
-            if too_much is not None and piece.rank(too_much - 1, b"") > best[-1][0]:
-                too_much -= 1
-            for place, least in enumerate(leasts):
-                if least is not None and too_much is not None and least >= too_much:
-                    continue
-                raw_key = items[place][0]
-                if least is not None:
-                    if after is not None and not is_rate and piece.rank(least, raw_key) <= after:
+            factor = 0 if lowest and is_rate else sign * _factor(cell, piece.store)
+            least, most = _bounds(piece, factor, last, None if is_rate else after)
+            rows = self._candidates(piece) if count > 0 and least <= most else []
+            for number, (raw_key, _) in piece.peek(cell, rows, least, most):
+                # Of a rate, what is read is the most that it may be.
+                if number is not None:
+                    rank = piece.rank(number * factor, raw_key)
+                    if after is not None and not is_rate and rank <= after:
                         continue
-                    if len(best) >= count and piece.rank(least, raw_key) > best[-1][0]:
+                    if len(best) >= count and rank > best[-1][0]:
                         continue
                 entry = self._entry(piece, raw_key)
                 if entry is None:
@@ -242,30 +238,22 @@ class Query:
             yield
         return best
 
-    def _candidates(self, piece: _Piece) -> list[tuple[bytes, bytes]]:
-        """The keys of a piece that may be meant, with what is stored for them: nothing is decoded
-        for that."""
-        rows = piece.rows
-        rows_here = map(rows.get, piece.raw_keys)
-        items = [(key, row) for key, row in zip(piece.raw_keys, rows_here) if row is not None]
+    def _candidates(self, piece: _Piece) -> Sequence[Row]:
+        """The rows of a piece that may be meant: nothing is decoded for that."""
+        rows = piece.rows()
         for means in self._for_keys:
-            items = [item for item in items if means(item[0])]
+            rows = [row for row in rows if means(row[0])]
         for one in self._filters:
             cell = self._here().layout.cells.get(one.name)
-            if cell is None or cell.is_text:
-                continue  # said once an entry is decoded
-            may_hold = one.word
+            if cell is None or cell.is_text or one.word not in _BOUNDS:
+                continue  # what is wrong is said once an entry is decoded
+            least, most = _BOUNDS[one.word](one.value)
             if cell.column.data_type.kind is Kind.FREQUENCY:
                 # What is read is no less than the rate.
-                may_hold = {"gt": "gt", "ge": "ge", "eq": "ge"}.get(may_hold, "")
-            if may_hold and items:
-                compare, value, factor = OPERATORS[may_hold], one.value, _factor(cell, piece.store)
-                items = [
-                    item
-                    for item, number in zip(items, piece.peek(cell, items))
-                    if number is None or compare(number * factor, value)
-                ]
-        return items
+                factor, most = _factor(cell, piece.store), math.inf
+                least = -(-least // factor)
+            rows = [row for _, row in piece.peek(cell, rows, least, most)]
+        return rows
 
     def _cell(self, name: str) -> Cell:
         """The value of this name, as the table has it now."""
@@ -282,7 +270,7 @@ class Query:
             raise StaleCursor("cursor", str(after), "one of this table, and of this process")
 
     def _pieces(self, after: Optional[Cursor], in_order: bool = True) -> Iterator[_Piece]:
-        """The keys of all rows, some of one partition at a time, from a cursor on."""
+        """All rows, some of one partition at a time, from a cursor on."""
         self._here()
         seen: set[TableStore] = set()
         if after is not None:
@@ -311,17 +299,27 @@ class Query:
 
 @attrs.frozen
 class _Piece:
-    """Some keys of one partition, in their order."""
+    """Some rows of one partition."""
 
     peer: Optional[str]
     store: TableStore
     place: int
     raw_keys: list[bytes]
+    """Their keys in order; none if ``read`` are the rows."""
+    read: Sequence[Row] = ()
+    """The rows as they were a moment ago."""
 
     @property
-    def rows(self) -> Mapping[bytes, bytes]:
+    def part(self) -> Mapping[bytes, bytes]:
         """What is stored for keys of the partition, by now."""
         return self.store.partitions.dicts[self.place]
+
+    def rows(self) -> Sequence[Row]:
+        """The rows that are there."""
+        if self.read:
+            return self.read
+        stored = map(self.part.get, self.raw_keys)
+        return [(key, row) for key, row in zip(self.raw_keys, stored) if row is not None]
 
     def cursor(self, raw_key: bytes) -> Cursor:
         """The cursor behind a key."""
@@ -331,11 +329,53 @@ class _Piece:
         """The rank of a key, whose entry has such a value."""
         return Rank(value, self.store.partitions.epoch, self.place, raw_key)
 
-    def peek(self, cell: Cell, items: list[tuple[bytes, bytes]]) -> list[Optional[int]]:
-        """One number of each row: see `peek_of`. ``None`` for rows of earlier declarations."""
+    def peek(
+        self, cell: Cell, rows: Sequence[Row], least: float, most: float
+    ) -> list[tuple[Optional[int], Row]]:
+        """The rows in which one number is within bounds, and those of earlier declarations: see
+        `Peek`."""
         store = self.store
         peek = peek_of(store.layout.codec.kinds, cell.place, cell.index)
-        return peek(items, store.record_at, store.generations.present)
+        return peek(rows, store.record_at, store.generations.present, least, most)
+
+
+_BOUNDS: Final[dict[str, Callable[[int], tuple[float, float]]]] = {
+    "eq": lambda value: (value, value),
+    "le": lambda value: (-math.inf, value),
+    "ge": lambda value: (value, math.inf),
+    "lt": lambda value: (-math.inf, value - 1),
+    "gt": lambda value: (value + 1, math.inf),
+}
+"""By the word of a filter, the least and the largest number that it holds for."""
+
+
+def _bounds(
+    piece: _Piece, factor: int, last: Optional[Rank], after: Optional[Rank]
+) -> tuple[float, float]:
+    """From where to where numbers may rank before ``last`` and behind ``after``; none if the least
+    is above the largest.
+
+    :param factor: the value of a rank is so many times the number; 0 for a rate, which may be 0
+        whatever the number.
+    """
+    least, most = -math.inf, math.inf
+    end = None if last is None else last.value
+    if last is not None and end is not None and piece.rank(end, b"") > last:
+        end -= 1  # equals rank behind it
+    begin = None if after is None else after.value
+    if not factor:
+        return (0.0, -1.0) if end is not None and end < 0 else (least, most)
+    if factor > 0:
+        if end is not None:
+            most = end // factor
+        if begin is not None:
+            least = -(-begin // factor)
+    else:
+        if end is not None:
+            least = -(end // -factor)
+        if begin is not None:
+            most = -begin // -factor
+    return least, most
 
 
 def _pieces_of(
@@ -344,7 +384,12 @@ def _pieces_of(
     begin = 0 if after is None else after.place
     for place in range(begin, PARTS):
         part = store.partitions.dicts[place]
-        keys = sorted(part) if in_order else list(part)
+        if not in_order:
+            rows = list(part.items())
+            for start in range(0, len(rows), _PIECE):
+                yield _Piece(peer, store, place, [], rows[start : start + _PIECE])
+            continue
+        keys = sorted(part)
         first = 0
         if after is not None and place == begin:
             first = bisect_right(keys, after.raw_key)

@@ -14,9 +14,13 @@ from peerproto.wire import varint
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.shape import Kinds
 
-Peek = Callable[[Iterable[tuple[bytes, bytes]], int, int], list[Optional[int]]]
-"""``peek(items, offset, first)``: for each pair of a key and bytes, the number in the record at
-``offset``; ``None`` where the bytes do not begin with the byte ``first``."""
+Row = tuple[bytes, bytes]
+"""A key, and what is stored for it."""
+
+Peek = Callable[[Iterable[Row], int, int, float, float], list[tuple[Optional[int], Row]]]
+"""``peek(rows, offset, first, least, most)``: the rows in whose record at ``offset`` the number is
+from ``least`` to ``most``, each behind that number; and those that do not begin with the byte
+``first``, behind ``None``."""
 
 _READ = """\
         {name} = data[offset]
@@ -33,9 +37,8 @@ _READ = """\
 _SKIP_TEXT = "        offset += value\n"
 
 _MASKED = {
-    Kind.SIGNED: "((value & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000",
-    Kind.UNSIGNED32: "value & 0xFFFFFFFF",
-    Kind.UNSIGNED64: "value",
+    Kind.SIGNED: ["        value = ((value & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000\n"],
+    Kind.UNSIGNED32: ["        value &= 0xFFFFFFFF\n"],
 }
 
 
@@ -47,9 +50,9 @@ def peek_of(kinds: Kinds, place: int, index: Optional[int]) -> Peek:
     The value is no text.
     """
     lines = [
-        "def peek(items, at, first):\n    found = []\n    append = found.append\n"
-        "    for _, data in items:\n        if data[0] != first:\n            append(None)\n"
-        "            continue\n        offset = at\n"
+        "def peek(rows, at, first, least, most):\n    found = []\n    append = found.append\n"
+        "    for row in rows:\n        data = row[1]\n        if data[0] != first:\n"
+        "            append((None, row))\n            continue\n        offset = at\n"
     ]
     for kind, elements in kinds[:place]:
         lines += _skipped(kind, elements or 1)
@@ -57,10 +60,11 @@ def peek_of(kinds: Kinds, place: int, index: Optional[int]) -> Peek:
     lines += _skipped(kind, index or 0)
     if kind is Kind.FREQUENCY:
         lines += [_READ.format(name=name) for name in ("value", "current", "previous")]
-        lines.append("        append((current & 0xFFFFFFFF) + (previous & 0xFFFFFFFF))\n")
+        lines.append("        value = (current & 0xFFFFFFFF) + (previous & 0xFFFFFFFF)\n")
     else:
         lines.append(_READ.format(name="value"))
-        lines.append(f"        append({_MASKED[kind]})\n")
+        lines += _MASKED.get(kind, [])
+    lines.append("        if least <= value <= most:\n            append((value, row))\n")
     lines.append("    return found\n")
     namespace: dict[str, Any] = {"varint": varint.decode}
     exec(compile("".join(lines), "<peerproto peek>", "exec"), namespace)

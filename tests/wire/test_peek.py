@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import given
@@ -53,5 +54,10 @@ class PeekTests(SynchronousTestCase):
                     value = value.current + value.previous
                 peek = peek_of(kinds, place, index)
                 rows = [(b"a", row), (b"b", row)]
-                self.assertEqual(peek(rows, len(before), 7), [value, value])
-                self.assertEqual(peek(rows, len(before), 8), [None, None])
+                at = len(before)
+                both = [(value, row) for row in rows]
+                self.assertEqual(peek(rows, at, 7, value, value), both)
+                self.assertEqual(peek(rows, at, 7, -math.inf, math.inf), both)
+                self.assertEqual(peek(rows, at, 7, value + 1, math.inf), [])
+                self.assertEqual(peek(rows, at, 7, -math.inf, value - 1), [])
+                self.assertEqual(peek(rows, at, 8, 0, 0), [(None, row) for row in rows])
