@@ -131,9 +131,6 @@ class Routes:
         self._access = access
         self._routes: list[Route] = []
         self._klein = Klein()
-        # An empty segment is one: nobody is sent to another path.
-        self._klein.url_map.merge_slashes = False
-        self._klein.url_map.strict_slashes = True
         no_route: Any = _no_route
         self._klein.handle_errors(HTTPException)(no_route)
 
@@ -280,8 +277,9 @@ class _Front(Resource):
             self._access.check_origin(request)
             if not request.path.startswith(b"/") or not request.path.isascii():
                 raise Problem.wrong("path", request.path.decode("latin-1"), "a path in ASCII")
-            if request.path.startswith(b"//"):
-                raise Problem(404, "no path begins with two slashes")
+            if b"//" in request.path:
+                # Not the path without them, to which werkzeug would send the client.
+                raise Problem(404, "no path has an empty segment")
         except Problem as problem:
             write(request, answer_of(problem))
             request.finish()

@@ -250,8 +250,9 @@ class Query:
             least, most = _BOUNDS[one.word](one.value)
             if cell.column.data_type.kind is Kind.FREQUENCY:
                 # What is read is no less than the rate.
-                factor, most = _factor(cell, piece.store), math.inf
-                least = -(-least // factor)
+                if least == -math.inf:
+                    continue
+                most, least = math.inf, -(-least // _factor(cell, piece.store))
             rows = [row for _, row in piece.peek(cell, rows, least, most)]
         return rows
 

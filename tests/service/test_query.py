@@ -308,7 +308,7 @@ class QueryTests(SynchronousTestCase):
             after = Rank.parse(str(some[-1][0]))
             self.assertEqual(after, some[-1][0])
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(st.data())
     def test_ranked(self, data: st.DataObject) -> None:
         """All entries come in the order of any value, each once, also if rows are of earlier
