@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Optional, TypeVar, get_origin
 
 import attrs
@@ -21,7 +22,7 @@ T = TypeVar("T")
 PATCH_TYPE: Final = "application/merge-patch+json"
 """Content type that ``PATCH`` may have, too (RFC 7396)."""
 
-_MOST_ERRORS: Final = 20
+MOST_ERRORS: Final = 20
 """Fields that are named in one problem document."""
 
 _EXPECTED: Final[dict[type, str]] = {
@@ -99,7 +100,7 @@ def structured(content: Any, kind: type[T], field: str = "body") -> T:
             raise LocalProtocolError(field, content, _EXPECTED[dict])
         return CONVERTER.structure(content, kind)
     except Exception as problem:
-        errors = tuple(_wrongs(problem, field))[:_MOST_ERRORS]
+        errors = tuple(islice(_wrongs(problem, field), MOST_ERRORS))
         if not errors:
             raise
         first = errors[0]

@@ -201,9 +201,7 @@ class Routes:
     def _log_write(self, call: Call, status: int) -> None:
         place = call.request.path.decode("ascii", "backslashreplace")
         query = " ".join(f"{name}={value}" for name, some in call.query.items() for value in some)
-        content = "" if call.content is None else as_json(call.content).decode("ascii")
-        if len(content) > _LONGEST_LOGGED:
-            content = content[:_LONGEST_LOGGED] + "…"
+        content = _logged(call)
         self._log.info(
             "{who}: {method} {place} {query} {content}: {status}",
             who=str(call.caller),
@@ -213,6 +211,18 @@ class Routes:
             content=content,
             status=status,
         )
+
+
+def _logged(call: Call) -> str:
+    """A body as the log has it: printable, and not too long."""
+    body = call.request.content
+    if call.content is None or body is None:
+        return ""
+    body.seek(0)
+    data = body.read(_LONGEST_LOGGED + 1)
+    if len(data) <= _LONGEST_LOGGED:
+        return as_json(call.content).decode("ascii")
+    return json.dumps(data[:_LONGEST_LOGGED].decode("latin-1"))[1:-1] + "…"
 
 
 def query_of(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import attrs
 from peerproto import Entry, LocalProtocolError, StickTable, StickTableService, TableFull
 from peerproto.http import text
 from peerproto.http.answers import Answer
-from peerproto.http.bodies import structured, whole
+from peerproto.http.bodies import MOST_ERRORS, structured, whole
 from peerproto.http.problems import UNFIT, Problem, Wrong
 from peerproto.http.routes import Call
 from peerproto.http.showing import entry_shown
@@ -52,8 +52,10 @@ def values_for(table: StickTable, given: Mapping[str, Any], field: str) -> dict[
     :raises Problem: some of them it does not.
     """
     values: dict[str, Any] = {}
-    errors = []
+    errors: list[Wrong] = []
     for name, value in given.items():
+        if len(errors) >= MOST_ERRORS:
+            break
         cell = table.cells.get(name)
         if cell is None:
             names = ", ".join(one.name for one in table.layout.printed) or "none"
