@@ -114,6 +114,22 @@ class ImportTests(SynchronousTestCase):
                 f"import sys, {module}; assert 'twisted.internet.reactor' not in sys.modules"
             )
 
+    def test_without_extras(self) -> None:
+        """Without the packages for HTTP all else works, and `[http]` in a file names the extra."""
+        path = os.path.abspath(self.mktemp())
+        Path(path).write_text(GOOD)
+        missing = "import sys; sys.modules.update(klein=None, cattrs=None, werkzeug=None)"
+        check = (
+            "from peerproto.tap import Options; Options().parseOptions(['--check', '-c', {path!r}])"
+        )
+        good = f"{missing}; import peerproto; " + check.format(path=path)
+        self.assertIn("good", self.run_python(good))
+        Path(path).write_text(f"{GOOD}[http]\n")
+        said = self.run_python(
+            f"{missing}\ntry:\n    {check}\nexcept SystemExit as problem:\n    print(problem.code)"
+        )
+        self.assertIn(":6: read '[http]', expected the packages of peerproto[http]", said)
+
     def test_memory(self) -> None:
         """`twist peers` ends with one line where there is not enough memory."""
         path = os.path.abspath(self.mktemp())
