@@ -51,6 +51,16 @@ class AggregationPart(Part):
                 "peerproto_aggregate_authority", "Whether the sum has authority", authority, labels
             )
             yield Metric("peerproto_aggregate_keys", "Keys of the sum", one.keys(), labels)
+            sources = one.sources.names()
+            yield Metric(
+                "peerproto_aggregate_sources", "Sources that are peers", len(sources), labels
+            )
+            yield Metric(
+                "peerproto_aggregate_sources_in",
+                "Sources that are connected, have taught and vouch for what they say",
+                sum(one.sources.vouched(name) is not None for name in sources),
+                labels,
+            )
             yield Metric(
                 "peerproto_aggregate_lag_ms",
                 "Age of the oldest change that is not published, in ms",

@@ -31,6 +31,7 @@ from peerproto.peering.limits import Limits
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.peertables import PeerTables
+from peerproto.peering.reasons import Lack, Reason
 from peerproto.peering.resync import Resync
 from peerproto.peering.session import Session
 from peerproto.peering.sharing import Sharing
@@ -122,14 +123,15 @@ class Node:
         """The tables as a peer knows them."""
         return self.adoption.tables_of(peer)
 
-    def out_of_step(self, peer: PeerMemory) -> list[str]:
+    def out_of_step(self, peer: PeerMemory) -> list[Reason]:
         """Every reason why a peer and this node do not have the same, in words."""
         session = self.sessions.get(peer)
         if session is None:
-            return [peer.trouble or "not connected yet"]
+            return [Reason(Lack.NOT_CONNECTED, peer.trouble or "not connected yet")]
         reasons = session.out_of_step()
         if self.resync.owes(peer) and not session.gives_lesson:
-            reasons.append("it did not come to the end of the lesson that it was asked for")
+            why = "it did not come to the end of the lesson that it was asked for"
+            reasons.append(Reason(Lack.LESSON_OPEN, why))
         return reasons
 
     # -- sessions --------------------------------------------------------

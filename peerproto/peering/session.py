@@ -22,6 +22,7 @@ from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.patience import Patience
 from peerproto.peering.precedence import Precedence
+from peerproto.peering.reasons import Lack, Reason
 from peerproto.peering.receiving import Receiver
 from peerproto.peering.sending import Sender
 from peerproto.peering.sharedtable import SharedTable
@@ -237,20 +238,21 @@ class Session:
         """What else is to be known of the peer, in words: it is in step all the same."""
         return [note for shared in self.tables for note in shared.notes()]
 
-    def out_of_step(self) -> list[str]:
+    def out_of_step(self) -> list[Reason]:
         """Every reason why the peer and we do not have the same, in words."""
         receiver = self._receiver
-        reasons = [*receiver.differences.values(), *receiver.not_taken.values()]
+        reasons = [Reason(Lack.TABLE_DIFFERS, why) for why in receiver.differences.values()]
+        reasons += [Reason(Lack.TOO_LONG, why) for why in receiver.not_taken.values()]
         if self.gives_lesson:
-            reasons.append("it is teaching us")
+            reasons.append(Reason(Lack.LEARNING, "it is teaching us"))
         elif self.lesson_ahead:
-            reasons.append("it is to be asked for a lesson")
+            reasons.append(Reason(Lack.LEARNING, "it is to be asked for a lesson"))
         if self.teaching:
-            reasons.append("we are teaching it")
+            reasons.append(Reason(Lack.TEACHING, "we are teaching it"))
         elif behind := self.behind():
-            reasons.append(f"{behind} changes are still to be sent to it")
+            reasons.append(Reason(Lack.BEHIND, f"{behind} changes are still to be sent to it"))
         elif unacked := self.unacked():
-            reasons.append(f"it has yet to ack {unacked} changes")
+            reasons.append(Reason(Lack.BEHIND, f"it has yet to ack {unacked} changes"))
         return reasons
 
     # -- receiving -------------------------------------------------------

@@ -70,13 +70,15 @@ class Parts(Mapping[str, IPart]):
 
     def not_ready(self) -> list[str]:
         """Why parts are not ready, in words, each with its name."""
-        reasons = []
-        for name, part in list(self._parts.items()):
-            unknown: Optional[str] = "it failed to say whether it is ready"
-            why = self._ask(name, part.not_ready, unknown)
-            if why is not None:
-                reasons.append(f"{name}: {why}")
-        return reasons
+        return [f"{name}: {why}" for name, why in self.readiness().items() if why is not None]
+
+    def readiness(self) -> dict[str, Optional[str]]:
+        """By the names of all parts, why each is not ready, in words; ``None`` if it is."""
+        unknown: Optional[str] = "it failed to say whether it is ready"
+        return {
+            name: self._ask(name, part.not_ready, unknown)
+            for name, part in list(self._parts.items())
+        }
 
     def writers(self) -> dict[str, str]:
         """By the names of tables that a part alone writes, the name of that part."""

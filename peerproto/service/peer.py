@@ -7,6 +7,7 @@ from typing import Optional
 
 from peerproto.connections.mesh import Mesh
 from peerproto.peering.memory import Counters, PeerMemory
+from peerproto.peering.reasons import Reason
 from peerproto.peering.session import Session
 from peerproto.service.status import PeerStatus
 from peerproto.tables.store import TableStore
@@ -115,6 +116,6 @@ class Peer:
         session = self.session
         return [] if session is None else session.notes()
 
-    def out_of_step(self) -> list[str]:
+    def out_of_step(self) -> list[Reason]:
         """Every reason why this peer and this node do not have the same, in words."""
         return self._mesh.node.out_of_step(self._memory)

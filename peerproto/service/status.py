@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Optional
+from collections.abc import Mapping, Sequence
+from typing import Final, Optional
 
 import attrs
 
 from peerproto.peering.memory import Counters, PeerMemory
+from peerproto.peering.reasons import Lack, Reason
 from peerproto.peering.session import Session
 from peerproto.peering.sharedtable import SharedTable
+from peerproto.peering.states import ResyncState, SessionState
 from peerproto.service.part import Plain
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.log import ID_MASK
 from peerproto.tables.store import TableStore
+
+SESSION_STATES: Final = tuple(one.value for one in SessionState if one is not SessionState.ENDED)
+"""What `PeerStatus.state` may be."""
+
+RESYNC_STATES: Final = tuple(one.name.lower() for one in ResyncState)
+"""What `NodeStatus.resync` may be."""
+
+LACKS: Final = tuple(one.value for one in Lack)
+"""The kinds of reasons why a peer is out of step: see `PeerStatus.lacks`."""
 
 
 @attrs.frozen
@@ -103,7 +114,7 @@ class PeerStatus:
     """Whether it is giving this node a lesson."""
     teaching: bool
     """Whether it is being given a lesson, or has yet to confirm one."""
-    out_of_step: tuple[str, ...]
+    out_of_step: tuple[Reason, ...]
     """Every reason why it and this node do not have the same, in words."""
     notes: tuple[str, ...]
     """What else is to be known of it, in words: it is in step all the same."""
@@ -112,6 +123,11 @@ class PeerStatus:
     """What has happened with it since the start."""
     tables: tuple[SharedTableStatus, ...]
     """The tables of this node, as far as the session knows them."""
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """The kinds of reasons why it is out of step, some of `LACKS`; empty if it is in step."""
+        return frozenset(one.lack.value for one in self.out_of_step)
 
     @property
     def reconnects(self) -> int:
@@ -124,7 +140,7 @@ class PeerStatus:
         peer: PeerMemory,
         session: Optional[Session],
         address: str,
-        out_of_step: list[str],
+        out_of_step: Sequence[Reason],
         tables: list[TableStore],
         now: int,
     ) -> PeerStatus:

@@ -221,6 +221,8 @@ class ShowTests(AggregateTestCase):
         self.assertEqual(status, {"t.to": "t.sum", "t.keys": 1, "t.authority": True})
         values = {one.name: one.value for one in self.hub.parts.metrics()}
         self.assertEqual(values["peerproto_aggregate_authority"], 1)
+        self.assertEqual(values["peerproto_aggregate_sources_in"], 2)
+        self.assertEqual(values["peerproto_aggregate_sources"], 2)
         self.assertEqual(values["peerproto_aggregate_published_total"], 1)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs
 
 from peerproto.peering.limits import Limits
+from peerproto.peering.reasons import Lack
 from peerproto.peering.session import Session
 from peerproto.peering.states import ResyncState, SessionState
 from peerproto.tables.changes import Cause
@@ -172,6 +173,9 @@ class LearningTests(SessionTestCase):
         self.assertEqual(
             self.node.out_of_step(self.peer),
             ["table rates differs in key type: ip there, integer here"],
+        )
+        self.assertEqual(
+            [one.lack for one in self.node.out_of_step(self.peer)], [Lack.TABLE_DIFFERS]
         )
         self.take(self.session, self.defined(), 0)
         self.assertEqual(self.node.out_of_step(self.peer), [])

@@ -107,6 +107,18 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(self.service.parts.writers(), {"t": "scribe", "other": "scribe"})
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_readiness_of_each(self) -> None:
+        """Each part says why it is not ready, also one that fails to say it."""
+        self.service.add_part("bell", self.bell)
+        self.service.add_part("broken", Broken())
+        self.bell.ready = False
+        readiness = self.service.parts.readiness()
+        self.assertEqual(readiness["bell"], "it has no clapper")
+        self.assertIn("failed", readiness["broken"] or "")
+        self.bell.ready = True
+        self.assertIsNone(self.service.parts.readiness()["bell"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+
     def test_names(self) -> None:
         """Two parts have neither a name nor the words of a command in common."""
         self.service.add_part("bell", self.bell)
