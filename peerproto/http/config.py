@@ -11,10 +11,17 @@ from typing import Any, Final, Optional
 import attrs
 
 from peerproto.http.tokens import Token
+from peerproto.http.top import Top, read_tops
 from peerproto.service.section import Line, Section, server_address, yes_or_no
 
 DEFAULT_BIND: Final = "tcp:8404:interface=127.0.0.1"
 """Where to listen when the file does not say: for this machine only."""
+
+DEFAULT_EVENT_CLIENTS: Final = 100
+"""Clients of the stream of events, unless the file has ``event-clients``."""
+
+MOST_EVENT_CLIENTS: Final = 150
+"""As many as there may be: others need some of the connections, too."""
 
 
 class Place(enum.Enum):
@@ -39,6 +46,10 @@ class HttpSettings:
     allow_writes: bool = False
     hosts: frozenset[str] = frozenset()
     """Names that are accepted in ``Host`` and ``Origin``, in lower case."""
+    metrics_top: tuple[Top, ...] = ()
+    """Which entries are metrics."""
+    event_clients: int = DEFAULT_EVENT_CLIENTS
+    """How many may follow the stream of events at one time."""
     plain: bool = False
     """Whether a proxy before it does TLS."""
     warnings: tuple[str, ...] = ()
@@ -103,6 +114,12 @@ def _hosts(line: Line) -> frozenset[str]:
     return frozenset(word.lower().rstrip(".") for word in words)
 
 
+def _event_clients(line: Line) -> int:
+    if not re.fullmatch(r"\d{1,4}", line.value, re.ASCII) or int(line.value) > MOST_EVENT_CLIENTS:
+        raise line.wrong(f"a whole number up to {MOST_EVENT_CLIENTS}: each is a connection")
+    return int(line.value)
+
+
 _KEYS: Final[dict[str, Callable[[Line], Any]]] = {
     "bind": server_address,
     "token-file": _token,
@@ -110,6 +127,8 @@ _KEYS: Final[dict[str, Callable[[Line], Any]]] = {
     "allow-writes": yes_or_no,
     "hosts": _hosts,
     "plain": yes_or_no,
+    "metrics-top": read_tops,
+    "event-clients": _event_clients,
 }
 
 _NAMES: Final = {"token-file": "writers", "read-token-file": "readers"}
@@ -127,9 +146,10 @@ def read_http(section: Section) -> Optional[HttpSettings]:
     try:
         import cattrs
         import klein
+        import prometheus_client
     except ImportError as problem:
         raise section.wrong(f"the packages of peerproto[http] ({problem})") from problem
-    del cattrs, klein
+    del cattrs, klein, prometheus_client
     values = section.values(_KEYS)
     named = {_NAMES.get(key, key.replace("-", "_")): value for key, value in values.items()}
     settings = HttpSettings(**named)

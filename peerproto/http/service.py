@@ -22,6 +22,7 @@ from peerproto.http.schemas import closed, many, ref
 from peerproto.http.site import BoundedSite
 from peerproto.http.tables import TableRoutes
 from peerproto.http.writes import WriteRoutes
+from peerproto.http.watching import Watching
 from peerproto.service.listening import listen
 
 
@@ -105,7 +106,10 @@ class HttpService(Service):
     ) -> None:
         self._endpoint = endpoint
         self.access = Access(settings)
-        self.site = BoundedSite(routes_of(tables, self.access).resource(), clock)
+        self.watching = Watching(tables, self.access, clock)
+        routes = routes_of(tables, self.access)
+        self.watching.add_to(routes)
+        self.site = BoundedSite(routes.resource(), clock)
         self._port: Optional[IListeningPort] = None
 
     def take(self, settings: HttpSettings) -> None:
@@ -118,6 +122,7 @@ class HttpService(Service):
         :raises CannotListenError: the address is taken.
         """
         super().startService()
+        self.watching.start()
         listen(self._endpoint, self.site, self._listening, "HTTP")
 
     def _listening(self, port: IListeningPort) -> None:
@@ -129,5 +134,6 @@ class HttpService(Service):
         """Listen no more, and end all connections; fires when that is so."""
         super().stopService()
         port, self._port = self._port, None
+        self.watching.stop()
         self.site.hang_up()
         return maybeDeferred(port.stopListening) if port is not None else succeed(None)

@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from peerproto import Metric, Part, StickTableService
 from peerproto.http.collector import NodeCollector
 from peerproto.http.lateness import Lateness
-from peerproto.http.metrics import Metrics
+from peerproto.http.metrics import Metrics, TopEntries
 from peerproto.http.printable import printable
-from peerproto.http.top import Top, TopEntries, read_tops
+from peerproto.http.top import Top, read_tops
 from peerproto.service.section import ConfigError, Line
 from peerproto.service.status import LACKS
 from peerproto.tables.declaration import Declaration
@@ -66,7 +66,7 @@ class NodeTests(SynchronousTestCase):
 
     def text(self, *tops: Top, node: Optional[StickTableService] = None) -> str:
         service = self.here if node is None else node
-        metrics = Metrics(service, NodeCollector(service), TopEntries(service, tops))
+        metrics = Metrics(service, NodeCollector(service), TopEntries(service, lambda: tops))
         waiting = metrics.text()
         self.network.advance(1)
         return self.successResultOf(waiting).decode()
@@ -212,8 +212,9 @@ class NodeTests(SynchronousTestCase):
 
     def test_top_of_nothing(self) -> None:
         """A value that the table has not is logged once, and the rest is there."""
+        top = Top("t", "gpc1", 3)
         metrics = Metrics(
-            self.here, NodeCollector(self.here), TopEntries(self.here, (Top("t", "gpc1", 3),))
+            self.here, NodeCollector(self.here), TopEntries(self.here, lambda: (top,))
         )
         for _ in range(2):
             waiting = metrics.text()
@@ -225,7 +226,7 @@ class NodeTests(SynchronousTestCase):
         """All who ask at the same time get the same text, but for those who leave; when the
         service stops, they are told."""
         self.network.start()
-        metrics = Metrics(self.here, NodeCollector(self.here), TopEntries(self.here, ()))
+        metrics = Metrics(self.here, NodeCollector(self.here), TopEntries(self.here, lambda: ()))
         leaving, first, second = metrics.text(), metrics.text(), metrics.text()
         leaving.addErrback(lambda reason: reason.trap(CancelledError)).cancel()
         self.network.advance(1)
