@@ -72,6 +72,8 @@ def _of_type(hint: Any) -> Schema:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint in _PLAIN:
         return _PLAIN[hint]
+    if isinstance(hint, type) and issubclass(hint, str):
+        return TEXT
     if origin is Union:
         (known,) = [one for one in inner if one is not type(None)]
         return {"type": [_PLAIN[known]["type"], "null"]}

@@ -21,8 +21,8 @@ from peerproto.http.routes import Routes
 from peerproto.http.schemas import closed, many, ref
 from peerproto.http.site import BoundedSite
 from peerproto.http.tables import TableRoutes
-from peerproto.http.writes import WriteRoutes
 from peerproto.http.watching import Watching
+from peerproto.http.writes import WriteRoutes
 from peerproto.service.listening import listen
 
 

@@ -84,4 +84,3 @@ def entry_event(
     if not matches:
         value["matches"] = False
     return event("entry", value)
-
