@@ -12,6 +12,7 @@ from testbed.ports import free_port
 from testbed.programs import Program, default, missing, programs
 from testbed.rawpeer import Acks, RawListener, RawPeer
 from testbed.rest import Rest
+from testbed.stream import Event, EventStream
 from testbed.waiting import PATIENCE, endlessly, pause, reactor, until, wait
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Authority",
     "Conversation",
     "Entry",
+    "Event",
+    "EventStream",
     "HAProxy",
     "Link",
     "Mesh",

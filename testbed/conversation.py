@@ -34,6 +34,11 @@ class Conversation(Protocol):
         transport: Any = self.transport
         transport.pauseProducing()
 
+    def start_reading(self) -> None:
+        """Take what has come, and what comes."""
+        transport: Any = self.transport
+        transport.resumeProducing()
+
     def hang_up(self) -> None:
         transport: Any = self.transport
         transport.abortConnection()
