@@ -81,9 +81,9 @@ class Lag:
         changes = ms = 0
         for table in tables:
             log = table.log
-            if log not in peer.acked and table not in peer.expires:
-                continue
             acked = peer.acked.get(log, 0)
+            if not acked and table not in peer.expires:
+                continue  # a lesson is confirmed also by a peer that has no such table
             if acked < log.latest:
                 changes += log.head - acked
                 ms = max(ms, now - log.made_at(acked + 1))

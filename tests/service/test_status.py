@@ -158,6 +158,16 @@ class PeerStatusTests(SynchronousTestCase):
         self.network.advance(10)
         self.assertEqual(self.lag(), Lag(0, 0))
 
+    def test_lag_of_a_lesson(self) -> None:
+        """A peer that has confirmed a lesson, and has not got the table, is not behind."""
+        other = self.network.peer("other", {}, learn_tables=False)
+        other.startService()
+        self.network.advance(6)
+        self.here.table("t").set(1)
+        self.network.advance(5)
+        self.assertEqual(self.here.peers["other"].out_of_step(), [])
+        self.assertEqual(self.here.peers["other"].status().lag, Lag(0, 0))
+
     def test_lag_of_what_is_gone(self) -> None:
         """What was changed and removed at once is not waited for."""
         self.here.table("t").set(1)
