@@ -10,6 +10,7 @@ from testbed.node import Entry, Node, ended, parse_table
 from testbed.peerproto import TWIST, Peerproto
 from testbed.ports import free_port
 from testbed.programs import Program, default, missing, programs
+from testbed.prometheus import Prometheus, promtool
 from testbed.rawpeer import Acks, RawListener, RawPeer
 from testbed.rest import Rest
 from testbed.stream import Event, EventStream
@@ -31,6 +32,7 @@ __all__ = [
     "Node",
     "Peerproto",
     "Program",
+    "Prometheus",
     "RawListener",
     "RawPeer",
     "Rest",
@@ -48,6 +50,7 @@ __all__ = [
     "parse_table",
     "pause",
     "programs",
+    "promtool",
     "reactor",
     "until",
     "wait",
