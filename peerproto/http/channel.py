@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Optional
 
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
-from peerproto import FeedOverrun, StickTableService
+from peerproto import Batch, FeedOverrun, StickTableService
 from peerproto.http.telling import Told
 
-MOST_HELD: Final = 100_000
+MOST_HELD: Final = 20_000
 """Changed keys of a table that wait to be told."""
 
 AT_ONCE: Final = 50
@@ -62,6 +62,8 @@ class Channel:
         self.left_at: Optional[float] = None
         """When the last follower left; ``None`` as long as there is one."""
         self._hears = False
+        self._drained: Optional[Iterator[Batch]] = None
+        """What was taken from the feed, and is still to be told."""
         self.listen()
 
     def listen(self) -> None:
@@ -83,7 +85,7 @@ class Channel:
         """Whether there is something to read now."""
         if self.paused_until is not None:
             return self._now() >= self.paused_until
-        return bool(len(self._feed) or self._feed.overrun)
+        return self._drained is not None or bool(len(self._feed) or self._feed.overrun)
 
     def merged(self) -> int:
         """How many changes were folded into others since this was asked for last."""
@@ -98,29 +100,36 @@ class Channel:
         reads the whole table.
         """
         self.paused_until = None
+        batch = None if self._drained is None else next(self._drained, None)
         try:
-            batches = self._feed.take(AT_ONCE)
+            if batch is None:
+                self._drained = self._feed.drain(AT_ONCE)
+                batch = next(self._drained, None)
         except FeedOverrun:
+            self._drained = None
             self._pauses += 1
             if self._pauses <= MOST_PAUSES:
                 self.paused_until = self._now() + FLOOD_PAUSE
                 return []
         else:
             if not self._pauses:
-                told = [Told.of(self._number(), batch) for batch in batches]
-                self._remember(told)
-                if not len(self._feed):
+                if batch is None:
+                    self._drained = None
                     self.listen()
-                return told
+                    return []
+                told = Told.of(self._number(), batch)
+                self._remember(told)
+                return [told]
         self._pauses = 0
+        self._drained = None
         self._forget()
         self.lost_up_to = self._number()
         self.listen()
         return None
 
-    def _remember(self, told: list[Told]) -> None:
-        self.told += told
-        self._told_keys += sum(len(one.raw_keys) for one in told)
+    def _remember(self, told: Told) -> None:
+        self.told.append(told)
+        self._told_keys += len(told.raw_keys)
         while self._told_keys > HISTORY:
             oldest = self.told.popleft()
             self._told_keys -= len(oldest.raw_keys)

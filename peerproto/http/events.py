@@ -60,7 +60,7 @@ class Events:
         service: StickTableService,
         clock: IReactorTime,
         most: Callable[[], int],
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float] = time.thread_time,
         epoch: Optional[str] = None,
     ) -> None:
         """

@@ -28,7 +28,7 @@ class Watching:
         service: StickTableService,
         access: Access,
         clock: IReactorTime,
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float] = time.thread_time,
     ) -> None:
         """``timer`` measures in s what work costs."""
         self.events = Events(service, clock, lambda: access.settings.event_clients, timer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Final, Optional
 
@@ -134,6 +134,30 @@ class Feed:
             few = {}
             batches.append(self._batch(table, why, raw_keys))
         return batches + [self._batch(*about, some) for about, some in few.items()]
+
+    def drain(self, limit: int) -> Iterator[Batch]:
+        """Take all changed keys at once, and give them as they are asked for, ``limit`` in a batch
+        at most.
+
+        What changes from now on is held anew, also of a key that was not given yet. So it costs
+        nothing to find out which keys those are, as it does between one `take` of a part and the
+        next: a few readers that are far behind do not slow a node that learns.
+
+        :raises FeedOverrun: see `take`.
+        """
+        self._make_ready()
+        rest = Feed(self._now, self._turn, _nobody)
+        for name in ("_told", "_told_keys", "_told_new", "_pending", "_pending_keys"):
+            mine = getattr(self, name)
+            setattr(self, name, getattr(rest, name))
+            setattr(rest, name, mine)
+        rest._begun, self._begun = self._begun, rest._begun
+        rest._begun_table, self._begun_table = self._begun_table, None
+        return rest._given_out(limit)
+
+    def _given_out(self, limit: int) -> Iterator[Batch]:
+        while (run := self._next(limit)) is not None:
+            yield self._batch(*run)
 
     def wait(self) -> Deferred[None]:
         """Fires when there is something to take.
@@ -315,6 +339,10 @@ class Feed:
         self._begun.clear()
         self._told_keys = self._pending_keys = 0
         self._told_new = True
+
+
+def _nobody(_: Feed) -> None:
+    """Nobody is told when what was drained is closed."""
 
 
 def _table_and_why(batch: Batch) -> tuple[StickTable, _Why]:
