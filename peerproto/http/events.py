@@ -28,7 +28,7 @@ from peerproto.http.standing import Standing
 from peerproto.http.text import written
 from peerproto.http.wanted import Wanted
 
-SHARE: Final = 1 / 25
+SHARE: Final = 1 / 40
 """What part of the time may be taken."""
 
 SLICE: Final = 0.004
