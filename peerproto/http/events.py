@@ -212,8 +212,7 @@ class Events:
 
     def stop(self, why: str = "the node stops") -> None:
         """Let all clients go, and read nothing more."""
-        for follower in list(self._followers):
-            self._let_go(follower, why)
+        self.let_go(why)
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
@@ -221,6 +220,11 @@ class Events:
             if call is not None:
                 call.cancel()
         self._call = self._looking = None
+
+    def let_go(self, why: str) -> None:
+        """Let all clients go, for a reason in words: they may come back, and go on."""
+        for follower in list(self._followers):
+            self._let_go(follower, why)
 
     def _let_go(self, follower: Follower, why: str) -> None:
         follower.ended = follower.ended or why

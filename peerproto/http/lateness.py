@@ -23,8 +23,8 @@ _PIECES: Final = 12
 class Lateness:
     """Asks to be called ten times a second, and notes how late that is.
 
-    A turn of the reactor that is longer than `INTERVAL` is always noticed, a shorter one the more
-    often the longer it is.
+    A turn of the reactor that is longer than `INTERVAL` always makes a call late, a shorter one the
+    more often the longer it is; none is later than the turn was long.
     """
 
     def __init__(self, clock: IReactorTime) -> None:

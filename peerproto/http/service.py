@@ -114,7 +114,9 @@ class HttpService(Service):
 
     def take(self, settings: HttpSettings) -> None:
         """Have these settings from now on, but for where to listen."""
-        self.access.settings = settings
+        before, self.access.settings = self.access.settings, settings
+        if (before.readers, before.writers) != (settings.readers, settings.writers):
+            self.watching.events.let_go("the tokens have changed")
 
     def startService(self) -> None:
         """Listen.

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from peerproto.daemon.config import Config, ConfigError
 from peerproto.http.config import HttpSettings, Place, place_of
 from peerproto.http.tokens import LONGEST
+from peerproto.http.top import Top
 
 
 class HttpConfigTests(SynchronousTestCase):
@@ -137,6 +138,16 @@ class HttpConfigTests(SynchronousTestCase):
         self.wrong(1, "yes or no", "allow-writes = maybe")
         self.wrong(1, "names of hosts", "hosts = a.example:80")
         self.wrong(1, "a Twisted server endpoint", "bind = nonsense")
+
+    def test_watching(self) -> None:
+        """Entries that are metrics, and how many may follow the events, can be said."""
+        settings = self.settings("metrics-top = rates:gpc0:5", "event-clients = 20")
+        self.assertEqual(settings.metrics_top, (Top("rates", "gpc0", 5),))
+        self.assertEqual(settings.event_clients, 20)
+        self.assertEqual((self.settings().metrics_top, self.settings().event_clients), ((), 100))
+        for value in ("151", "-1", "many", "99999"):
+            self.wrong(1, "a whole number up to 150", f"event-clients = {value}")
+        self.wrong(1, "<table>:<value>:<count>", "metrics-top = rates")
 
     def test_address_of_the_node(self) -> None:
         """HTTP listens elsewhere than peers and the runtime socket."""

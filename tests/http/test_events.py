@@ -16,6 +16,7 @@ from peerproto.http.channel import FLOOD_PAUSE, MOST_HELD, MOST_PAUSES
 from peerproto.http.config import HttpSettings
 from peerproto.http.events import HEARTBEAT, LINGER, STALLED
 from peerproto.http.follower import MOST_WAITING
+from peerproto.http.service import HttpService
 from peerproto.http.sse import Place
 from peerproto.http.tokens import Token
 from peerproto.http.watching import Watching
@@ -226,15 +227,15 @@ class FollowTests(EventsTestCase):
             ("?table=ids&interval=60001", 400, "query.interval"),
             ("?table=ids&filter=gpc0", 400, "query.filter"),
             ("?table=ids&filter=data.gpc0%20is%201", 400, "query.filter"),
-            ("?table=ids&filter=data.gpc1%20gt%201", 400, "query.filter"),
-            ("?table=ids&prefix=1", 400, "query.prefix"),
-            ("?table=paths&prefix=%5C", 400, "query.prefix"),
-            ("?table=ids&cidr=10.0.0.0/8", 400, "query.cidr"),
-            ("?table=ids&cidr=ten", 400, "query.cidr"),
+            ("?table=ids&filter=data.gpc1%20gt%201", 422, "query.filter"),
+            ("?table=ids&prefix=1", 422, "query.prefix"),
+            ("?table=paths&prefix=%5C", 422, "query.prefix"),
+            ("?table=ids&cidr=10.0.0.0/8", 422, "query.cidr"),
+            ("?table=ids&cidr=ten", 422, "query.cidr"),
             ("?filter=data.gpc0%20gt%201", 400, "query.table"),
             ("?token=x", 400, "query.token"),
         ):
-            reply = self.get(f"/v1/events{query}")
+            reply = self.answer(f"/v1/events{query}")
             self.assertEqual((reply.status, query), (status, query))
             self.assertEqual(reply.json["errors"][0]["field"], field)
 
@@ -299,6 +300,23 @@ class FollowTests(EventsTestCase):
         self.assertEqual(client.events[-1].data, {"why": "the node stops"})
         self.assertTrue(client.transport.value().endswith(b"0\r\n\r\n"))
         self.assertTrue(stuck.transport.disconnecting or stuck.transport.disconnected)
+
+    def test_tokens_change(self) -> None:
+        """When the tokens change, clients are let go: those that still may come back and go on."""
+        endpoint: Any = None
+        http = HttpService(self.service, endpoint, HttpSettings(), self.clock)
+        self.watching.stop()
+        self.access, self.site, self.watching = http.access, http.site, http.watching
+        self.addCleanup(http.watching.stop)
+        client = self.follow("?table=ids")
+        http.take(HttpSettings(hosts=frozenset({"a.example"})))
+        self.assertEqual(client.events[-1].name, "table")
+        http.take(HttpSettings(readers=Token(READER.encode())))
+        self.assertEqual(client.events[-1].data, {"why": "the tokens have changed"})
+        self.assertEqual(self.answer("/v1/events").status, 401)
+        http.take(HttpSettings())
+        again = self.follow("?table=ids", client.events[-2].id)
+        self.assertTrue(again.events[0].data["resumed"])
 
     def test_nobody_follows(self) -> None:
         """Without clients nothing is looked at, and after a minute nothing is held."""

@@ -96,6 +96,34 @@ class FeedTests(SynchronousTestCase):
         overrun if it then takes over the tables."""
         run_state_machine_as_test(Readers)
 
+    def test_drain(self) -> None:
+        """All that waits is taken at once, and given piece by piece; what changes meanwhile is held
+        anew, also of a key that was not given yet."""
+        feed = self.service.feed(tables=["a"])
+        for number in (1, 2, 3, 1):
+            self.a.set(number)
+        drained = feed.drain(2)
+        self.assertEqual((len(feed), feed.merged), (0, 1))
+        self.a.set(3)
+        pieces = [list(batch.keys()) for batch in drained]
+        self.assertEqual(pieces, [[1, 2], [3]])
+        self.assertEqual(self.keys(feed), [("a", Cause.SET, [3])])
+        self.assertEqual(list(feed.drain(2)), [])
+
+    def test_drain_of_what_is_begun(self) -> None:
+        """What was left when some was taken is drained, too; an overrun is raised once."""
+        feed = self.service.feed(most=4)
+        for number in (1, 2, 3):
+            self.a.set(number)
+        self.b.set(4)
+        self.assertEqual(self.keys(feed, 1), [("a", Cause.SET, [1])])
+        drained = [(batch.table.name, one) for batch in feed.drain(5) for one in batch.keys()]
+        self.assertEqual(drained, [("a", 2), ("a", 3), ("b", 4)])
+        for number in range(5):
+            self.a.set(number)
+        self.assertRaises(FeedOverrun, feed.drain, 5)
+        self.assertEqual(list(feed.drain(5)), [])
+
     def test_one_place_each(self) -> None:
         """A key that changes often is taken once, with the latest cause; the others are counted
         as merged."""
