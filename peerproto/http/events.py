@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from peerproto import IObserver, Metric, StickTableService
+from peerproto import Filter, IObserver, Metric, StickTableService
 from peerproto.http.answers import Answer, set_headers
 from peerproto.http.channel import Channel
 from peerproto.http.follower import Follower
@@ -172,6 +172,9 @@ class Events:
         place = Place.parse(since.strip())
         if place is None or place.epoch != self._epoch or place.number > self._number:
             why = "the last event was one of another process"
+            return {channel.name: why for channel in channels}
+        if any(isinstance(one, Filter) for one in follower.wanted.conditions):
+            why = "it is not known which entries matched the filter"
             return {channel.name: why for channel in channels}
         known = [one for one in channels if place.number >= one.lost_up_to]
         missed = [told for one in known for told in one.told if told.number > place.number]
