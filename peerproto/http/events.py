@@ -159,9 +159,9 @@ class Events:
             "kinds": sorted(wanted.kinds),
             "interval": wanted.interval,
         }
-        follower.begin(event("hello", hello))
         for why in dict.fromkeys(lost.values()):
             follower.lose((name for name, one in lost.items() if one == why), why)
+        follower.begin(event("hello", hello))
         for (kind, name), text in self._standing.texts.items():
             self._tell_state(follower, kind, name, text)
         self._wake()

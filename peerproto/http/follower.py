@@ -235,8 +235,9 @@ class Follower:
         self._write(data)
 
     def begin(self, text: bytes) -> None:
-        """Write the first event."""
-        self._put(b"retry: 1000\n" + placed([text], self._latest()))
+        """Write the first event. What waits already, or is lost, comes after it."""
+        first = text if self._lost else placed([text], self._place())
+        self._put(b"retry: 1000\n" + first)
 
     def beat(self) -> None:
         """Write a heartbeat, if nothing else was written since the last one."""

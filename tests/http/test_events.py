@@ -127,13 +127,14 @@ class EventsTestCase(HttpTestCase):
         self.spent += self.cost
         return self.spent
 
-    def follow(self, query: str = "", since: Optional[str] = None) -> Client:
-        """A client that has been greeted."""
+    def follow(self, query: str = "", since: Optional[str] = None, turns: int = 1) -> Client:
+        """A client that has been greeted, and what happens in some turns after that."""
         channel, transport = self.connect()
         last = "" if since is None else f"Last-Event-ID: {since}\r\n"
         request = f"GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n"
         channel.dataReceived(request.encode("latin-1"))
-        self.turn()
+        for _ in range(turns):
+            self.turn()
         return Client(channel, transport)
 
     def turn(self, seconds: float = 0.2) -> None:
@@ -646,6 +647,27 @@ class ResumeTests(EventsTestCase):
         self.turn(5)
         self.assertEqual({**seen, **dict(again.entries)}.keys(), {str(key) for key in range(300)})
         self.assertLess(len(again.entries), 300)
+
+    def test_breaks_off_at_once(self) -> None:
+        """Whoever breaks off right after the greeting, and comes back, has missed nothing; nor is
+        forgotten that it is to read the table anew."""
+        client = self.follow("?table=ids&kind=entry")
+        self.change(1)
+        self.turn()
+        last = client.events[-1].id
+        client.go()
+        self.change(2)
+        self.turn()
+        for _ in range(2):
+            again = self.follow("?table=ids&kind=entry", last, turns=0)
+            self.assertEqual([one.name for one in again.events], ["hello"])
+            last = again.events[-1].id
+            again.go()
+        again = self.follow("?table=ids&kind=entry", last)
+        self.assertEqual(again.entries, [("2", 1)])
+        again.go()
+        lost = self.follow("?table=ids&kind=entry", "abc-1", turns=0)
+        self.assertEqual([(one.name, one.id) for one in lost.events], [("hello", "")])
 
     def test_cannot(self) -> None:
         """A place of another process, one that is none, and one that is too long ago lead to a

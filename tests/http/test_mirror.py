@@ -8,6 +8,8 @@ from typing import Optional
 from tests.http.test_events import Client, EventsTestCase, events_in
 
 STEPS = 150
+KEYS = 300
+"""More than are told in one step."""
 
 
 class Mirror:
@@ -56,11 +58,12 @@ class MirrorTests(EventsTestCase):
         return {str(one.key): one.number("gpc0") for one in self.ids}
 
     def step(self, chance: random.Random, mirrors: list[Mirror]) -> None:
-        what = chance.choice("ssssssrrwppccgx")
+        what = chance.choice("ssssssrrwwppccggx")
         if what == "s":
-            self.ids.set(chance.randrange(30), gpc0=chance.randrange(10))
+            for _ in range(chance.choice((1, 200))):
+                self.ids.set(chance.randrange(KEYS), gpc0=chance.randrange(10))
         elif what == "r":
-            self.ids.remove(chance.randrange(30))
+            self.ids.remove(chance.randrange(KEYS))
         elif what == "w":
             self.turn(chance.choice((0.001, 0.2, 2)))
         elif what == "x":
@@ -80,7 +83,7 @@ class MirrorTests(EventsTestCase):
     def test_mirrors(self) -> None:
         """Whatever is changed, and whoever pauses, breaks off and comes back."""
         resumed = 0
-        for seed in range(12):
+        for seed in range(6):
             chance = random.Random(seed)
             mirrors = [
                 Mirror("?table=ids&kind=entry"),
@@ -91,13 +94,14 @@ class MirrorTests(EventsTestCase):
             self.ids.clear()
             self.turn(5)
             for _ in range(STEPS):
-                self.cost = chance.choice((0.0001, 0.002))
+                self.cost = chance.choice((0.0001, 0.004))
                 self.step(chance, mirrors)
             for mirror in mirrors:
                 if mirror.client is None:
                     mirror.client = self.follow(mirror.query, mirror.since)
                 mirror.client.resume()
-            self.turn(10)
+            self.cost = 0.0001
+            self.turn(20)
             table = self.table()
             for mirror in mirrors:
                 mirror.read(table)
