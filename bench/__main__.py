@@ -25,6 +25,9 @@ from bench.live import CHANGES, PEERS, live
 from bench.measure import MEASUREMENTS
 from bench.reaching import print_reaching
 from bench.restarting import print_restarting
+from bench.streaming import KEYS as STREAMED_KEYS
+from bench.streaming import UPDATES as STREAMED
+from bench.streaming import streaming
 from bench.turns import turns
 from testbed import default
 
@@ -176,6 +179,18 @@ def print_sums(seconds: float) -> None:
             print(f"| {what} | {cells} |", flush=True)
 
 
+def print_streaming(rounds: int) -> None:
+    print("| 100 clients of the stream of events beside none | processor | seconds | memory |")
+    print("| --- | --- | --- | --- |")
+    for kind in KINDS[1:]:
+        for keys in STREAMED_KEYS:
+            print(f"streaming, {keys} entries, {kind}", file=sys.stderr)
+            with tempfile.TemporaryDirectory(prefix="pb") as folder:
+                cost = streaming(kind, keys, STREAMED, rounds, Path(folder))
+            figures = f"{cost.processor:.2f} | {cost.seconds:.2f} | {cost.grown / 1e6:.1f} MB"
+            print(f"| {keys:,} entries change, {kind} | {figures} |", flush=True)
+
+
 def print_turns(entries: int) -> None:
     print("| turns of the reactor, ms | pure, 99.9 % | longest | compiled, 99.9 % | longest |")
     print("| --- | --- | --- | --- | --- |")
@@ -234,6 +249,7 @@ def main(entries: int = 1_000_000, rounds: int = 5) -> None:
     print_reaching(20)
     print()
     print_restarting()
+    print_streaming(rounds)
     print()
     print_turns(entries)
     print()

@@ -32,6 +32,9 @@ CLIENTS: Final = 100
 KEYS: Final = (10_000, 100_000)
 """How many entries change again and again: as many as are held for the stream, and far more."""
 
+UPDATES: Final = 2_000_000
+"""In each round."""
+
 _READ: Final = 65536
 
 
@@ -49,6 +52,8 @@ class Cost:
     """Bytes of memory that the node had more at most."""
     events_per_second: float
     """That a client who reads was told, in the middle."""
+    resets: float
+    """How often that client was told to read the table anew, in a round."""
     longest_late_ms: float
     """How late the reactor was at most while clients followed."""
 
@@ -141,7 +146,7 @@ def streaming(kind: str, keys: int, updates: int, rounds: int, folder: Path) -> 
     port = free_port()
     node.more = f"[http]\nbind = tcp:{port}:interface=127.0.0.1\nevent-clients = {CLIENTS}\n"
     node.start(list(mesh.values()))
-    seconds, processor, rates, lates, told = [], [], [], [], []
+    seconds, processor, rates, lates, told, resets = [], [], [], [], [], []
     try:
         wait(node.runtime.exists)
         time.sleep(6)  # by then it counts itself up to date, with nobody to ask
@@ -159,12 +164,22 @@ def streaming(kind: str, keys: int, updates: int, rounds: int, folder: Path) -> 
             seconds.append(took / alone)
             rates.append(times * keys / took)
             lates.append(_late(port))
-            told.append(statistics.median(one["entry"] for one in clients.end()) / took)
+            seen = clients.end()
+            told.append(statistics.median(one["entry"] for one in seen) / took)
+            resets.append(statistics.median(one["reset"] for one in seen))
         grown = node.memory("VmHWM") - before
     finally:
         node.kill()
     middle = statistics.median
-    return Cost(middle(seconds), middle(processor), middle(rates), grown, middle(told), max(lates))
+    return Cost(
+        middle(seconds),
+        middle(processor),
+        middle(rates),
+        grown,
+        middle(told),
+        middle(resets),
+        max(lates),
+    )
 
 
 class _Clients:
@@ -186,7 +201,7 @@ class _Clients:
         return list(found)
 
 
-def main(updates: int = 2_000_000, rounds: int = 5) -> None:
+def main(updates: int = UPDATES, rounds: int = 5) -> None:
     for keys in KEYS:
         with tempfile.TemporaryDirectory(prefix="pb") as folder:
             cost = streaming(KINDS[1], keys, updates, rounds, Path(folder))
