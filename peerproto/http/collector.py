@@ -17,6 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from twisted.logger import Logger
 
 import peerproto
 import twisted
@@ -25,6 +26,8 @@ from peerproto import NodeStatus, PeerStatus, StickTableService, TableStatus
 from peerproto.http.lateness import Lateness
 from peerproto.http.printable import printable
 from peerproto.service.status import LACKS, RESYNC_STATES, SESSION_STATES
+
+_log: Final = Logger()
 
 AWAY: Final = "away"
 """The state of a peer with which there is no session."""
@@ -283,14 +286,18 @@ def _tables(tables: list[TableStatus]) -> Iterator[Metric]:
 
 
 def _measured(metrics: Iterable[PartMetric]) -> Iterator[Metric]:
-    """What parts measure: those of one name together, as far as they have the same labels."""
+    """What parts measure: those of one name together. What Prometheus could not read is left
+    out."""
     families: dict[str, Metric] = {}
     for one in metrics:
-        labels = tuple(one.labels)
         family = families.get(one.name)
         if family is None:
             make = CounterMetricFamily if one.counter else GaugeMetricFamily
-            family = families[one.name] = make(one.name, one.help, labels=labels)
+            try:
+                family = families[one.name] = make(one.name, one.help, labels=tuple(one.labels))
+            except ValueError:
+                _log.failure("metric {name} of a part is left out", name=one.name)
+                continue
         values = {label: printable(value) for label, value in one.labels.items()}
         family.add_sample(family.name + ("_total" if one.counter else ""), values, one.value)
     yield from families.values()

@@ -169,6 +169,18 @@ class NodeTests(SynchronousTestCase):
             [("big", 3), ("sm\\x0A<b>\\xFF", 4)],
         )
 
+    def test_odd_metric(self) -> None:
+        """A metric whose name Prometheus cannot read is left out, and logged; the others stay."""
+
+        class Odd(Bell):
+            def metrics(self) -> Iterable[Metric]:
+                yield Metric("", "", 1)
+                yield from super().metrics()
+
+        self.here.add_part("odd", Odd())
+        self.assertEqual(value(self.text(), "bell_weight"), 1.5)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
     def test_odd_names(self) -> None:
         """Whatever a table, a peer or a key is called, each line is a sample, and nothing in it can
         move a cursor or end a label."""
