@@ -249,6 +249,7 @@ def main(entries: int = 1_000_000, rounds: int = 5) -> None:
     print_reaching(20)
     print()
     print_restarting()
+    print()
     print_streaming(rounds)
     print()
     print_turns(entries)
