@@ -405,7 +405,8 @@ async def test_large_table(mesh: Mesh) -> None:
         f"counted: of {ENTRIES} entries, a filtered page after {1000 * first:.0f} ms, a page that"
         f" nothing is found for after {1000 * nothing:.0f} ms, all sorted in {alone:.2f} s of"
         f" the processor, and after {min(sorting):.2f} s beside others; meanwhile"
-        f" {len(answered)} others were answered, half of them within {1000 * answered[len(answered) // 2]:.1f} ms, the slowest after"
+        f" {len(answered)} others were answered, half of them within"
+        f" {1000 * answered[len(answered) // 2]:.1f} ms, the slowest after"
         f" {1000 * answered[-1]:.1f} ms"
     )
     # The machine may have been busy at times.

@@ -119,10 +119,9 @@ class ImportTests(SynchronousTestCase):
         path = os.path.abspath(self.mktemp())
         Path(path).write_text(GOOD)
         missing = "import sys; sys.modules.update(klein=None, cattrs=None, werkzeug=None)"
-        check = (
-            "from peerproto.tap import Options; Options().parseOptions(['--check', '-c', {path!r}])"
-        )
-        good = f"{missing}; import peerproto; " + check.format(path=path)
+        options = f"['--check', '-c', {path!r}]"
+        check = f"from peerproto.tap import Options; Options().parseOptions({options})"
+        good = f"{missing}; import peerproto; {check}"
         self.assertIn("good", self.run_python(good))
         Path(path).write_text(f"{GOOD}[http]\n")
         said = self.run_python(
