@@ -1,9 +1,10 @@
 """A process of a HAProxy in memory, as far as its peers go: it counts, learns, teaches and ends.
 
 It does as doc/protocol.md, "Resync", "Hand-over" and "Live updates", says of HAProxy, and knows
-nothing of the package but how messages are written. So it counts from 0 until it was taught, and what it is sent takes the place
-of what it has, in lessons and outside of them, whoever sends it: a node, or its own old process. It
-sends what it has counted itself alone, always as it is by then, and not while it teaches.
+nothing of the package but how messages are written. So it counts from 0 until it was taught, and
+what it is sent takes the place of what it has, in lessons and outside of them, whoever sends it: a
+node, or its own old process. It sends what it has counted itself alone, always as it is by then,
+and not while it teaches.
 """
 
 from __future__ import annotations
