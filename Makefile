@@ -119,6 +119,7 @@ long: $(VENV)/test.stamp programs
 		e2e/test_reloads.py e2e/test_old_process.py e2e/test_sum_chaos.py \
 		e2e/test_http.py::test_schemathesis e2e/test_http.py::test_large_table \
 		e2e/test_handover.py::test_soft_finish e2e/test_runtime.py::test_whole_answers
+	PEERPROTO_SIMULATIONS=1000 $(BIN)/python -m twisted.trial tests.simulation.test_sums
 
 apidoc: $(VENV)/test.stamp
 	$(APIDOC)

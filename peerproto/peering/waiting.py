@@ -132,9 +132,12 @@ class WaitingShares:
         known = table.get(key, now)
         if known is None:
             return False
-        values = table.layout.codec.decode(row, table.record_at)
-        for column, one, other in zip(table.layout.columns, values, known.decoded):
-            if column.data_type.bit in _GROWING:
+        # A row has the columns that the peer has sent, or the share has had.
+        layout = table.generations.form(row[0]).layout
+        for column, one in zip(layout.columns, layout.codec.decode(row, table.record_at)):
+            place = table.layout.place_of(column.data_type.bit)
+            if column.data_type.bit in _GROWING and place is not None:
+                other = known.decoded[place]
                 pairs = zip(one, other) if column.elements is not None else ((one, other),)
                 if any(mine < theirs for mine, theirs in pairs):
                     return True

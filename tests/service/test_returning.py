@@ -170,6 +170,24 @@ class ReturnTests(SynchronousTestCase):
             self.network.advance(2)
             self.assertTrue(self.has_taught())
 
+    def test_some_columns(self) -> None:
+        """What a peer says that stores some columns alone is compared by these."""
+        some = Declaration.parse("t", LINE.replace("gpc0,gpt0,", "gpc0,"))
+        self.first.define(some, 2)
+        for key in (5, 6):
+            self.first.update(key, {"gpc0": 3})
+        self.network.advance(0.1)
+        again = self.comes(11, None)
+        again.define(some, 2)
+        again.confirms = False
+        again.say(Control.RESYNC_REQUEST)
+        self.network.advance(0.1)
+        again.update(5, {"gpc0": 1})
+        again.update(6, {"gpc0": 4})
+        again.say(Control.RESYNC_CONFIRM)
+        self.network.advance(0.1)
+        self.assertEqual(self.share(), {1: 3, 5: 3, 6: 4})
+
     def test_taught_in_part(self) -> None:
         """A node that does not know itself what a peer had takes what the peer says once that has
         confirmed its lesson; but another node may teach the peer more, which it says in a lesson
