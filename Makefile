@@ -115,8 +115,9 @@ soak: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest -s e2e/soak.py
 
 long: $(VENV)/test.stamp programs
-	RELOADS=30 CHAOS=5 ENTRIES=1000000 CASES=2000 $(BIN)/python -m pytest -n 2 \
+	RELOADS=30 CHAOS=5 SAMPLES=500 ENTRIES=1000000 CASES=2000 $(BIN)/python -m pytest -n 2 \
 		e2e/test_reloads.py e2e/test_old_process.py e2e/test_sum_chaos.py \
+		e2e/test_aggregation.py::test_rates \
 		e2e/test_http.py::test_schemathesis e2e/test_http.py::test_large_table \
 		e2e/test_handover.py::test_soft_finish e2e/test_runtime.py::test_whole_answers
 	PEERPROTO_SIMULATIONS=1000 $(BIN)/python -m twisted.trial tests.simulation.test_sums
