@@ -98,7 +98,7 @@ build/compiled: $(VENV)/test.stamp $(shell find peerproto -name '*.py') setup.py
 # The same tests against that.
 compiled: build/compiled
 	rm -rf build/compiled/tests
-	cp -r doc tests setup.cfg build/compiled
+	cp -r README.md doc tests setup.cfg build/compiled
 	cd build/compiled && $(abspath $(BIN))/python -m twisted.trial -j2 tests
 
 programs: $(VENV)/test.stamp
