@@ -115,7 +115,8 @@ soak: $(VENV)/test.stamp programs
 	$(BIN)/python -m pytest -s e2e/soak.py
 
 long: $(VENV)/test.stamp programs
-	RELOADS=30 CHAOS=5 SAMPLES=500 ENTRIES=1000000 CASES=2000 $(BIN)/python -m pytest -n 2 \
+	RELOADS=30 CHAOS=5 SAMPLES=500 ENTRIES=1000000 CASES=2000 EVERY_HAPROXY=1 \
+		$(BIN)/python -m pytest -n 2 e2e/test_pair.py e2e/test_held_back.py \
 		e2e/test_reloads.py e2e/test_old_process.py e2e/test_sum_chaos.py \
 		e2e/test_aggregation.py::test_rates \
 		e2e/test_http.py::test_schemathesis e2e/test_http.py::test_large_table \

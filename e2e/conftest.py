@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,10 +44,15 @@ ALL_RULES = """\
 """
 
 
-every_haproxy = pytest.mark.parametrize(
-    "program", [pytest.param(one, id=one.branch) for one in programs().values()]
-)
+_EVERY = [pytest.param(one, id=one.branch) for one in programs().values()]
+
+every_haproxy = pytest.mark.parametrize("program", _EVERY)
 """Runs a test, or all tests of a module, with each HAProxy that there is."""
+
+oldest_and_newest = pytest.mark.parametrize(
+    "program", _EVERY if os.environ.get("EVERY_HAPROXY") else [*_EVERY[:1], *_EVERY[1:][-1:]]
+)
+"""The same with two of them, for tests that take long; ``make long`` runs these with each."""
 
 
 @pytest.fixture

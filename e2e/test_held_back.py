@@ -9,7 +9,7 @@ from pytest_twisted import ensureDeferred
 
 from testbed import Mesh, pause
 
-from .conftest import every_haproxy
+from .conftest import oldest_and_newest
 from .witnesses import BEHIND, UNHEARD, Decision, Witnesses
 
 HELD = 3.0
@@ -61,7 +61,7 @@ class Held(Witnesses):
         return round(max(full) * 1000)
 
 
-@every_haproxy
+@oldest_and_newest
 @ensureDeferred
 async def test_held_back_and_lost(mesh: Mesh) -> None:
     """Bytes of the node are held back for 3 s and then let go, and later all bytes are lost, until

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from testbed import Mesh, Peerproto, ended, endlessly, free_port, get, pause, until
 
-from .conftest import every_haproxy
+from .conftest import oldest_and_newest
 from .deciding import LINE, tables_of
 from .test_aggregation import has_authority
 
@@ -134,7 +134,7 @@ class Fleet:
         self.reloaded.start([self.reloaded, self.hub], "-sf", str(old.pid))
 
 
-@every_haproxy
+@oldest_and_newest
 @ensureDeferred
 async def test_frozen(mesh: Mesh) -> None:
     """An old process is frozen, before it is told to finish or after, and resumed when the new one
@@ -162,7 +162,7 @@ async def test_frozen(mesh: Mesh) -> None:
     assert fleet.decided[WITHOUT_NUMBERS] > 0
 
 
-@every_haproxy
+@oldest_and_newest
 @ensureDeferred
 async def test_reload(mesh: Mesh) -> None:
     """An old process ends as usual: the new one never decides by older sums, and by all that there

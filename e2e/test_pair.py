@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 
 from testbed import Link, Mesh, Peerproto
 
-from .conftest import every_haproxy
+from .conftest import oldest_and_newest
 from .deciding import BOTH, FIRST, LINE, RULES, SECOND, TABLES, Deciding
 from .test_aggregation import has_authority
 
@@ -56,7 +56,7 @@ class Pair(Deciding):
         hub.start([hub, *peers])
 
 
-@every_haproxy
+@oldest_and_newest
 @ensureDeferred
 async def test_pair(mesh: Mesh) -> None:
     """Either of two is killed or stopped under load, or loses a source: each request is decided by
