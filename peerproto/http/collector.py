@@ -40,7 +40,7 @@ _TABLE: Final = ("name", "type")
 
 _PEER_GAUGES: Final[tuple[tuple[str, str, Callable[[PeerStatus], Optional[float]]], ...]] = (
     ("connected", "Whether there is a session with the peer", lambda one: one.connected),
-    ("in_step", "Whether the peer and this node have the same", lambda one: not one.out_of_step),
+    ("in_step", "Whether the peer and this node have the same", lambda one: one.in_step),
     (
         "handshake_status",
         "Latest status of a handshake with the peer, such as 200",

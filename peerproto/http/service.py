@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Optional
+from typing import Any, Final
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from peerproto import StickTableService
 from peerproto.http import dataplane
@@ -23,7 +22,7 @@ from peerproto.http.site import BoundedSite
 from peerproto.http.tables import TableRoutes
 from peerproto.http.watching import Watching
 from peerproto.http.writes import WriteRoutes
-from peerproto.service.listening import listen
+from peerproto.service.listening import ListeningService
 
 
 def routes_of(service: StickTableService, access: Access) -> Routes:
@@ -94,7 +93,7 @@ def _add_writes(routes: Routes, service: StickTableService) -> None:
     )
 
 
-class HttpService(Service):
+class HttpService(ListeningService):
     """Answers HTTP for a `StickTableService` at an endpoint."""
 
     def __init__(
@@ -104,13 +103,12 @@ class HttpService(Service):
         settings: HttpSettings,
         clock: IReactorTime,
     ) -> None:
-        self._endpoint = endpoint
         self.access = Access(settings)
         self.watching = Watching(tables, self.access, clock)
         routes = routes_of(tables, self.access)
         self.watching.add_to(routes)
         self.site = BoundedSite(routes.resource(), clock)
-        self._port: Optional[IListeningPort] = None
+        super().__init__(endpoint, self.site, "HTTP")
 
     def take(self, settings: HttpSettings) -> None:
         """Have these settings from now on, but for where to listen."""
@@ -123,19 +121,12 @@ class HttpService(Service):
 
         :raises CannotListenError: the address is taken.
         """
-        super().startService()
         self.watching.start()
-        listen(self._endpoint, self.site, self._listening, "HTTP")
-
-    def _listening(self, port: IListeningPort) -> None:
-        self._port = port
-        if not self.running:
-            self.stopService()
+        super().startService()
 
     def stopService(self) -> Deferred[object]:
         """Listen no more, and end all connections; fires when that is so."""
-        super().stopService()
-        port, self._port = self._port, None
+        stopped = super().stopService()
         self.watching.stop()
         self.site.hang_up()
-        return maybeDeferred(port.stopListening) if port is not None else succeed(None)
+        return stopped

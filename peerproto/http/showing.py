@@ -85,7 +85,7 @@ def peer_shown(peer: PeerStatus) -> dict[str, Any]:
         **value,
         "name": written(peer.name),
         "reconnects": peer.reconnects,
-        "in_step": peer.connected and not peer.out_of_step,
+        "in_step": peer.in_step,
     }
 
 

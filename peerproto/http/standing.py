@@ -61,7 +61,7 @@ def _peer(peer: PeerStatus) -> dict[str, Any]:
         "name": written(peer.name),
         "connected": peer.connected,
         "state": peer.state,
-        "in_step": not peer.out_of_step,
+        "in_step": peer.in_step,
         "out_of_step": [shown(one) for one in peer.out_of_step],
         "reasons": sorted(peer.lacks),
         "trouble": None if peer.trouble is None else shown(peer.trouble),

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Optional, cast
 
-from twisted.application.service import Service
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
-    IListeningPort,
     IReactorTime,
     IStreamServerEndpoint,
     ITCPTransport,
@@ -36,7 +33,7 @@ from peerproto.runtime.info import info_commands
 from peerproto.runtime.peers import peer_commands
 from peerproto.runtime.tables import table_commands
 from peerproto.runtime.words import split_commands
-from peerproto.service.listening import listen
+from peerproto.service.listening import ListeningService
 from peerproto.service.service import StickTableService
 
 MAX_LINE: Final = 16384
@@ -240,32 +237,11 @@ class _TurnedAway(Protocol):
         transport.loseConnection()
 
 
-class RuntimeService(Service):
+class RuntimeService(ListeningService):
     """Answers runtime commands at an endpoint."""
 
     def __init__(self, endpoint: IStreamServerEndpoint, factory: RuntimeFactory) -> None:
-        self._endpoint = endpoint
-        self._factory = factory
-        self._port: Optional[IListeningPort] = None
-
-    def startService(self) -> None:
-        """Listen.
-
-        :raises CannotListenError: the address is taken.
-        """
-        super().startService()
-        listen(self._endpoint, self._factory, self._listening, "the runtime socket")
-
-    def _listening(self, port: IListeningPort) -> None:
-        self._port = port
-        if not self.running:
-            self.stopService()
-
-    def stopService(self) -> Deferred[object]:
-        """Listen no more; fires when that is so."""
-        super().stopService()
-        port, self._port = self._port, None
-        return maybeDeferred(port.stopListening) if port is not None else succeed(None)
+        super().__init__(endpoint, factory, "the runtime socket")
 
 
 def runtime_commands(service: StickTableService) -> Commands:

@@ -54,8 +54,7 @@ class Cursor:
     raw_key: bytes
 
     def __str__(self) -> str:
-        data = bytes.fromhex(self.epoch) + bytes((self.place,)) + self.raw_key
-        return urlsafe_b64encode(data).decode().rstrip("=")
+        return _text_of(bytes.fromhex(self.epoch) + bytes((self.place,)) + self.raw_key)
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -63,10 +62,7 @@ class Cursor:
 
         :raises LocalProtocolError: it is none.
         """
-        try:
-            data = urlsafe_b64decode(text.encode("ascii") + b"==")
-        except ValueError:
-            data = b""
+        data = _data_of(text)
         if len(data) <= EPOCH:
             raise LocalProtocolError("cursor", text, "the text of a cursor")
         cursor = cls(data[:EPOCH].hex(), data[EPOCH], data[EPOCH + 1 :])
@@ -88,8 +84,7 @@ class Rank:
 
     def __str__(self) -> str:
         data = self.value.to_bytes(_VALUE, "big", signed=True)
-        data += bytes.fromhex(self.epoch) + bytes((self.place,)) + self.raw_key
-        return urlsafe_b64encode(data).decode().rstrip("=")
+        return _text_of(data + bytes.fromhex(self.epoch) + bytes((self.place,)) + self.raw_key)
 
     @classmethod
     def parse(cls, text: str) -> Rank:
@@ -97,10 +92,7 @@ class Rank:
 
         :raises LocalProtocolError: it is none.
         """
-        try:
-            data = urlsafe_b64decode(text.encode("ascii") + b"==")
-        except ValueError:
-            data = b""
+        data = _data_of(text)
         epoch, rest = data[_VALUE : _VALUE + EPOCH], data[_VALUE + EPOCH :]
         if rest:
             value = int.from_bytes(data[:_VALUE], "big", signed=True)
@@ -112,6 +104,18 @@ class Rank:
 
 _VALUE: Final = 9
 """Bytes of a value in the text of a rank: 64 bits, and a sign."""
+
+
+def _text_of(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _data_of(text: str) -> bytes:
+    """What `_text_of` has made a text of; nothing if it has made none so."""
+    try:
+        return urlsafe_b64decode(text.encode("ascii") + b"==")
+    except ValueError:
+        return b""
 
 
 class StaleCursor(LocalProtocolError):

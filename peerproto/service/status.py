@@ -125,6 +125,11 @@ class PeerStatus:
     """The tables of this node, as far as the session knows them."""
 
     @property
+    def in_step(self) -> bool:
+        """Whether there is a session, and no reason why it and this node do not have the same."""
+        return self.connected and not self.out_of_step
+
+    @property
     def lacks(self) -> frozenset[str]:
         """The kinds of reasons why it is out of step, some of `LACKS`; empty if it is in step."""
         return frozenset(one.lack.value for one in self.out_of_step)
