@@ -41,6 +41,7 @@ class Acks:
                     self._receiver.store(now)
                     before = self._peer.acked.get(log, 0)
                     self._peer.acked[log] = number
+                    self._peer.recent_acks.note(log, number, now)
                     self.end_sparing(shared)
                     self._precedence.acked(shared.table, before, number)
 

@@ -5,7 +5,7 @@ A session returns them in the order in which they happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Union
 
 import attrs
@@ -79,6 +79,14 @@ class AckedLate:
 
 
 @attrs.frozen
+class Overwritten:
+    """The peer has changed what was changed here last."""
+
+    table: TableStore
+    keys: Collection[bytes]
+
+
+@attrs.frozen
 class Moved:
     """Something was read from a peer that somebody watches."""
 
@@ -92,5 +100,6 @@ Event = Union[
     TieLost,
     TieSettled,
     AckedLate,
+    Overwritten,
     Moved,
 ]

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import attrs
 
 from peerproto.peering.boundedlog import BoundedLog
+from peerproto.peering.recentacks import RecentAcks
 from peerproto.tables.log import ChangeLog
 from peerproto.tables.store import TableStore
 from peerproto.updates.stamping import new_number
@@ -74,6 +75,8 @@ class PeerMemory:
     """Why there is no session, in words."""
     acked: WeakKeyDictionary[ChangeLog, int] = attrs.Factory(WeakKeyDictionary)
     """By log: the number of our latest change in it that the peer has taken."""
+    recent_acks: RecentAcks = attrs.Factory(RecentAcks)
+    """When the peer has acked our changes."""
     expires: WeakKeyDictionary[TableStore, int] = attrs.Factory(WeakKeyDictionary)
     """By table: how long the peer keeps an entry, in ms, as it has defined the table last."""
     differences: dict[str, str] = attrs.Factory(dict)

@@ -22,6 +22,7 @@ from peerproto.peering.events import (
     Learnt,
     LessonOver,
     Moved,
+    Overwritten,
     TableShared,
     TaughtInPart,
     TieLost,
@@ -180,7 +181,9 @@ class Node:
             spared = () if session.over else (session.peer,)
             self._repeat_changes(event.table, event.changes, spared, now)
         elif isinstance(event, AckedLate):
-            self._repeat_late_changes(event.table, event.changes, session.peer, now)
+            self._repeat_late_changes(event.table, event.changes, (session.peer,), now)
+        elif isinstance(event, Overwritten):
+            self._overwritten(event.table, event.keys, session.peer, now)
         elif isinstance(event, Moved):
             pass
         else:
@@ -340,11 +343,33 @@ class Node:
             if table.tells_of(key):
                 table.log.repeat(key, columns, sparing)
 
-    def _repeat_late_changes(
-        self, table: TableStore, changes: Mapping[bytes, int], late: PeerMemory, now: int
+    def _overwritten(
+        self, table: TableStore, keys: Collection[bytes], origin: PeerMemory, now: int
     ) -> None:
-        """Send what is stored to a peer that has acked changes so late that another one had
-        changed the same by then: it may have got the one before the other.
+        """Send what a peer has changed to others that have acked ours a moment ago: they may have
+        got its change first."""
+        log = table.log
+        recent = [
+            (peer, peer.recent_acks.settled(log, now), acked)
+            for peer, acked in ((peer, peer.acked.get(log, 0)) for peer in self.peers.values())
+            if peer is not origin and acked
+        ]
+        recent = [one for one in recent if one[1] < one[2]]
+        for key in keys if recent else ():
+            number = log.number(key)
+            late = [peer for peer, settled, acked in recent if settled < number <= acked]
+            if late:
+                self._repeat_late_changes(table, {key: log.columns(key)}, late, now)
+
+    def _repeat_late_changes(
+        self,
+        table: TableStore,
+        changes: Mapping[bytes, int],
+        late: Collection[PeerMemory],
+        now: int,
+    ) -> None:
+        """Send what is stored to peers that have acked changes so late that another one had
+        changed the same by then, or nearly so: they may have got the one before the other.
 
         HAProxies that have acked them before are not sent it: they may have counted on.
         """
@@ -353,7 +378,7 @@ class Node:
             spared = [
                 peer
                 for peer in self.peers.values()
-                if peer is not late
+                if peer not in late
                 and not (peer in self.sessions and self.sessions[peer].is_peerproto)
                 and log.number(key) <= peer.acked.get(log, 0)
             ]

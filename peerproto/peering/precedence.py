@@ -13,7 +13,8 @@ we know that since it has not acked ours. The protocol has no order for the two.
   ours. That is done once for each change of ours: for HAProxies that count without end it
   would be sent without end.
 - A change of ours can come to one peer after that of another one that had read it. So if it
-  is acked when we have that other change already, the peer is sent what we have by then.
+  is acked when we have that other change already, or was acked less than a second before we
+  have it, the peer is sent what we have by then.
 - In a lesson ours stays, and is sent again at its end: a lesson has values of any age.
 
 Of an entry that was forgotten here, all columns count as changed, to nothing. As long as its
@@ -30,7 +31,7 @@ from typing import Final
 import attrs
 
 from peerproto.peering.adoption import Adoption
-from peerproto.peering.events import AckedLate, Event, TieSettled
+from peerproto.peering.events import AckedLate, Event, Overwritten, TieSettled
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.sharedtable import SharedTable
@@ -137,7 +138,10 @@ class Precedence:
         if not table.log.head:
             return
         ours = verdict.ours
-        table.log.overwrite([key for key in keys if key not in ours] if ours else keys)
+        taken = [key for key in keys if key not in ours] if ours else keys
+        overwritten = table.log.overwrite(taken)
+        if overwritten:
+            self._events.append(Overwritten(table, overwritten))
 
     def left_aside(self, table: TableStore, left: Mapping[bytes, int]) -> None:
         """Note what the peer has changed in vain: others may have its values."""

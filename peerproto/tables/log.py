@@ -248,10 +248,16 @@ class ChangeLog:
             return 0
         return _columns_after(self._change(key), after)
 
-    def overwrite(self, keys: Collection[bytes]) -> None:
-        """Note that a peer has changed ``keys``: their values are not from here any more."""
-        if self._count:
-            self._overwritten.update(self._placed(keys))
+    def overwrite(self, keys: Collection[bytes]) -> Collection[bytes]:
+        """Note that a peer has changed ``keys``: their values are not from here any more.
+
+        Returns the ones of which the values were from here until now.
+        """
+        if not self._count:
+            return ()
+        placed = set(self._placed(keys)) - self._overwritten
+        self._overwritten |= placed
+        return placed
 
     def later(
         self,

@@ -237,3 +237,17 @@ class OtherPeerTests(SessionTestCase):
         self.take(self.other, Ack(2, 1).encode())
         self.assertTrue(self.sent_to_other().endswith(update(2, key(1), b"\x09")))
         self.assertEqual(self.pull(), [Ack(8, 1)])
+
+    def test_a_moment_after_the_ack(self) -> None:
+        """A peer that has acked a change less than a second before another one's change of the
+        same came is sent that one's, too, since it may have got the two in the other order; a peer
+        that acked it earlier is not."""
+        for ago, expected in ((999, True), (1001, False)):
+            self.setUp()
+            self.take(self.other, Ack(2, 1).encode())
+            self.take(self.session, Ack(2, 1).encode(), now=ago)
+            self.take(self.session, update(1, key(1), b"\x09\x08\x07\x06"), now=ago)
+            again = self.other.pull(1000, ago)
+            self.assertEqual(again.endswith(update(2, key(1), b"\x09")), expected)
+            self.assertEqual(self.values(), [9, 8])
+            self.assertEqual(self.pull(), [Ack(8, 1)])
