@@ -211,6 +211,7 @@ def give(_: int) -> dict[str, float]:
 
 def pauses(entries: int) -> dict[str, float]:
     """The longest single steps: what the reactor has to wait for."""
+    gc.freeze()  # as the daemon does: a full collection would fall into one of them
     learning, converting, expiring, clearing = Turns(), Turns(), Turns(), Turns()
     node, _, _ = learnt(entries, turns=learning)
     table = node.tables[TABLE.name]

@@ -84,6 +84,8 @@ class Overwritten:
 
     table: TableStore
     keys: Collection[bytes]
+    columns: int
+    """The columns that it has sent, as bits."""
 
 
 @attrs.frozen

@@ -183,7 +183,7 @@ class Node:
         elif isinstance(event, AckedLate):
             self._repeat_late_changes(event.table, event.changes, (session.peer,), now)
         elif isinstance(event, Overwritten):
-            self._overwritten(event.table, event.keys, session.peer, now)
+            self._overwritten(event, session.peer, now)
         elif isinstance(event, Moved):
             pass
         else:
@@ -343,23 +343,23 @@ class Node:
             if table.tells_of(key):
                 table.log.repeat(key, columns, sparing)
 
-    def _overwritten(
-        self, table: TableStore, keys: Collection[bytes], origin: PeerMemory, now: int
-    ) -> None:
+    def _overwritten(self, event: Overwritten, origin: PeerMemory, now: int) -> None:
         """Send what a peer has changed to others that have acked ours a moment ago: they may have
         got its change first."""
-        log = table.log
+        log = event.table.log
         recent = [
-            (peer, peer.recent_acks.settled(log, now), acked)
-            for peer, acked in ((peer, peer.acked.get(log, 0)) for peer in self.peers.values())
-            if peer is not origin and acked
+            (peer, settled, acked)
+            for peer in self.peers.values()
+            if peer is not origin
+            and (settled := peer.recent_acks.settled(log, now)) < (acked := peer.acked.get(log, 0))
         ]
-        recent = [one for one in recent if one[1] < one[2]]
-        for key in keys if recent else ():
-            number = log.number(key)
+        if not recent:
+            return
+        for key in event.keys:
+            number, columns = log.number(key), log.columns(key) & event.columns
             late = [peer for peer, settled, acked in recent if settled < number <= acked]
-            if late:
-                self._repeat_late_changes(table, {key: log.columns(key)}, late, now)
+            if late and columns:
+                self._repeat_late_changes(event.table, {key: columns}, late, now)
 
     def _repeat_late_changes(
         self,

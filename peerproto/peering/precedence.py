@@ -31,7 +31,7 @@ from typing import Final
 import attrs
 
 from peerproto.peering.adoption import Adoption
-from peerproto.peering.events import AckedLate, Event, Overwritten, TieSettled
+from peerproto.peering.events import AckedLate, Event, TieSettled
 from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.sharedtable import SharedTable
@@ -124,9 +124,12 @@ class Precedence:
 
     def taken(
         self, reception: Reception, keys: Sequence[bytes], verdict: Verdict, now: int
-    ) -> None:
+    ) -> Collection[bytes]:
         """Updates of these keys were stored: they are newer than a lesson that is ahead, and than
-        changes of ours that do not hold."""
+        changes of ours that do not hold.
+
+        Returns the ones of which the values were from here until now.
+        """
         table, meanwhile = reception.table, self._meanwhile
         if not self.learning and self._standing.lessons_ahead:
             if not reception.layout.codec.has_texts:
@@ -136,12 +139,9 @@ class Precedence:
                     columns = reception.columns_of(key, now)
                     meanwhile.learnt(table, (key,), columns, self._peer)
         if not table.log.head:
-            return
+            return ()
         ours = verdict.ours
-        taken = [key for key in keys if key not in ours] if ours else keys
-        overwritten = table.log.overwrite(taken)
-        if overwritten:
-            self._events.append(Overwritten(table, overwritten))
+        return table.log.overwrite([key for key in keys if key not in ours] if ours else keys)
 
     def left_aside(self, table: TableStore, left: Mapping[bytes, int]) -> None:
         """Note what the peer has changed in vain: others may have its values."""

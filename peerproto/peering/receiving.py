@@ -14,6 +14,7 @@ from peerproto.peering.definitions import Definitions, Unshared
 from peerproto.peering.events import (
     Event,
     Learnt,
+    Overwritten,
     TableShared,
     TieLost,
 )
@@ -288,8 +289,12 @@ class Receiver:
             self._note_refused(reception, now)
         for batch in batches:
             if batch.cause is _LEARNT:
-                precedence.taken(reception, batch.raw_keys, verdict, now)
-                if relay is not None and before is not None:
+                overwritten = precedence.taken(reception, batch.raw_keys, verdict, now)
+                if relay is None:
+                    if overwritten:
+                        columns = reception.layout.bits
+                        self._events.append(Overwritten(table, overwritten, columns))
+                elif before is not None:
                     whom, lesson = self._whom(relay), precedence.learning
                     gone = pass_on(
                         reception, before, batch.raw_keys, verdict.ours, whom, lesson, now

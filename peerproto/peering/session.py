@@ -306,7 +306,7 @@ class Session:
         receiver.store(now)
         if self.watched:
             self._events.append(Moved())
-        return self.happened()
+        return self.happened() if self._events else ()
 
     def happened(self) -> Sequence[Event]:
         """The events that were not returned yet."""

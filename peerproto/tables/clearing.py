@@ -23,19 +23,19 @@ class Clearing:
     def __init__(self) -> None:
         self._cleared: list[_Cleared] = []
         self._pieces: list[Collection[bytes]] = []
-
-    def __bool__(self) -> bool:
-        """Whether `discard` has something left to do."""
-        return bool(self._cleared or self._pieces)
+        self.under_way = False
+        """Whether `discard` has something left to do. Each read asks for it."""
 
     def add(self, parts: list[dict[bytes, bytes]]) -> None:
         """All that the table had."""
         if parts:
             self._cleared.append(_Cleared(parts))
+            self.under_way = True
 
     def add_pieces(self, pieces: Iterable[Collection[bytes]]) -> None:
         """Keys of which nobody needs to be told, in pieces that are not long."""
         self._pieces += pieces
+        self.under_way = bool(self._cleared or self._pieces)
 
     def stored(self, keys: Iterable[bytes]) -> None:
         """These are in the table anew: that they were cleared is not told any more."""
@@ -56,4 +56,5 @@ class Clearing:
         freed = 0
         while self._pieces and freed < 4 * limit:
             freed += len(self._pieces.pop())
+        self.under_way = bool(self._cleared or self._pieces)
         return gone

@@ -150,10 +150,13 @@ class Partitions:
         if count == 1:
             key = keys[0]
             part = self.dicts[self._place(key)]
-            new: Sequence[bytes] = () if key in part else keys
+            if key not in part:
+                part[key] = values[0]
+                self._new_in_a_row += 1
+                return keys, 1
             part[key] = values[0]
-            self._note(keys, len(new))
-            return new, len(new)
+            self._note(keys, 0)
+            return (), 0
         if _MANY <= count <= self._new_in_a_row:
             before = len(self)
             self._store(keys, values)

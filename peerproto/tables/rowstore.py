@@ -189,7 +189,7 @@ class RowStore:
             self.quota.used += count
             self._came(new, now, shortest)
         # Of what was cleared, nobody may have been told yet.
-        all_new = count == len(keys) and not self._clearing
+        all_new = count == len(keys) and not self._clearing.under_way
         return [Changes(self, cause, keys, now, origin, all_new)]
 
     def _put_each(
@@ -281,7 +281,7 @@ class RowStore:
     @property
     def discarding(self) -> bool:
         """Whether `discard` has something left to do."""
-        return bool(self._clearing)
+        return self._clearing.under_way
 
     def discard(self, limit: int = SLICE) -> list[bytes]:
         """Give back the memory of about ``limit`` cleared entries: which keys went.
@@ -311,7 +311,7 @@ class RowStore:
             self._lap is not None
             or self.generations.wants_lap
             or self._earlier_expiry is not None
-            or self._too_many_places
+            or self._too_many_places()
         )
 
     def convert(self, limit: int = SLICE // 2) -> None:
@@ -321,7 +321,7 @@ class RowStore:
         and all wait for the end of their life as it is now. Keys that were removed wait
         no longer.
         """
-        if self._earlier_expiry is not None or self._too_many_places:
+        if self._earlier_expiry is not None or self._too_many_places():
             self._move(limit)
             return
         generations = self.generations
@@ -418,9 +418,11 @@ class RowStore:
         earlier = self._earlier_expiry
         return self._expiry.places + (0 if earlier is None else earlier.slots.places)
 
-    @property
     def _too_many_places(self) -> bool:
-        return self.places > 2 * self.used + _SPARE
+        places = self._expiry.places
+        if self._earlier_expiry is not None:
+            places += self._earlier_expiry.slots.places
+        return places > 2 * self.used + _SPARE
 
     @property
     def excess(self) -> int:
@@ -446,13 +448,13 @@ class RowStore:
         """Keys have an entry that had none, with so many ms as the ``shortest`` of their lives."""
         if not new:
             return
-        if self._clearing:
+        if self._clearing.under_way:
             self._clearing.stored(new)
         if len(self.tombstones):
             self.tombstones.take(new)
         expire = self.declaration.expire
         self._expiry.add(new, now + min(shortest, expire) if expire else NEVER)
-        if self._too_many_places:
+        if self._too_many_places():
             # For each place that comes another one goes, whether there is upkeep or not.
             self._move(2 * len(new))
 

@@ -267,16 +267,16 @@ class OrderTests(SynchronousTestCase):
         put(parts, keys, b"new")
         read = getrefcount(kept)
         slices = 0
-        while parts.clearing:
+        while parts.clearing.under_way:
             parts.clearing.discard(250)
             slices += 1
         self.assertLess(getrefcount(kept), read)
         self.assertGreater(slices, 10)
         self.assertTrue(order.rows.ended)
         order = made(parts)
-        self.assertFalse(parts.clearing)
+        self.assertFalse(parts.clearing.under_way)
         del order
-        self.assertTrue(parts.clearing)
+        self.assertTrue(parts.clearing.under_way)
 
     def test_memory_of_what_is_cleared(self) -> None:
         """Nothing that is cleared is kept for a pupil, whether the order was ready, has grown
@@ -300,8 +300,8 @@ class OrderTests(SynchronousTestCase):
             stored = [parts.of(key)[key] for key in keys]
             self.assertEqual(kept_elsewhere(stored), len(stored))
             parts.take_all()
-            self.assertTrue(parts.clearing)
-            while parts.clearing:
+            self.assertTrue(parts.clearing.under_way)
+            while parts.clearing.under_way:
                 parts.clearing.discard(250)
             # Before it is ready, those may still be there that are just being read.
             self.assertLess(kept_elsewhere(stored), len(stored) // 5 if slices == 2 else 1)
@@ -313,7 +313,7 @@ class OrderTests(SynchronousTestCase):
         for _ in range(2):
             order.prepare()
         del order
-        self.assertTrue(parts.clearing)
+        self.assertTrue(parts.clearing.under_way)
 
     def test_memory_of_keys_that_are_cleared(self) -> None:
         """A plain order keeps no key that is cleared either."""
@@ -323,7 +323,7 @@ class OrderTests(SynchronousTestCase):
         places_of(order)
         keys = [key for key, _ in parts.items()]
         parts.take_all()
-        while parts.clearing:
+        while parts.clearing.under_way:
             parts.clearing.discard(250)
         self.assertEqual(kept_elsewhere(keys), 0)
         self.assertEqual(all_of(order), [])
