@@ -99,11 +99,12 @@ async def all_answer(status: int, *haproxies: HAProxy) -> float:
 
 @ensureDeferred
 async def test_block_and_lift(mesh: Mesh) -> None:
-    """A ``PUT`` blocks an address on both HAProxies within 200 ms, ``DELETE`` lifts it."""
+    """A ``PUT`` blocks an address on both HAProxies within 200 ms, ``DELETE`` lifts it, also of one
+    whose requests they count at that moment."""
     a, b, _, rest = await pair(mesh)
     await all_answer(200, a, b)
     blocked, lifted = [], []
-    for _ in range(5):
+    for _ in range(100):
         assert (await rest.ask("PUT", ENTRY, {"values": {"gpc0": 1}})).status in (200, 201)
         blocked.append(await all_answer(403, a, b))
         reply = await rest.ask("DELETE", ENTRY)
@@ -112,8 +113,9 @@ async def test_block_and_lift(mesh: Mesh) -> None:
         assert seen["values"] == 0 and 590_000 < seen["in_table_for"] <= 600_000
         lifted.append(await all_answer(200, a, b))
     print(
-        f"counted: PUT blocked an address on two HAProxies after {1000 * min(blocked):.0f} to"
-        f" {1000 * max(blocked):.0f} ms, DELETE lifted it after {1000 * max(lifted):.0f} ms"
+        f"counted: PUT blocked an address on two HAProxies 100 times, after"
+        f" {1000 * min(blocked):.0f} to {1000 * max(blocked):.0f} ms; DELETE lifted it after"
+        f" {1000 * max(lifted):.0f} ms"
     )
     # The machine may have been busy at times.
     assert min(blocked) < 0.2 and min(lifted) < 0.2
@@ -332,6 +334,7 @@ small = type integer size 2 nopurge store gpc0
         f"--max-examples={max(1, CASES // operations)}",
         "--continue-on-failure",
         "--generation-database=none",
+        "--exclude-path=/v1/events",  # it never ends: e2e/test_events.py follows it
     ]
     ran = await deferToThread(
         subprocess.run, command, capture_output=True, text=True, cwd=mesh.folder, check=False

@@ -7,6 +7,5 @@ A route is added in one line, where `peerproto.http.service.HttpService` makes i
 ``node.show`` takes a `peerproto.http.routes.Call` and gives an `Answer`, or a Deferred or a
 coroutine of one; ``None`` if it has written to ``call.request`` itself, as a stream does. What it
 raises as `Problem` becomes a problem document. Who may call it was checked before:
-``needs=Needs.READ`` unless another one is named. A route with ``hidden=True`` is none of the
-OpenAPI document.
+``needs=Needs.READ`` unless another one is named.
 """

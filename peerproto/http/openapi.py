@@ -11,7 +11,7 @@ from peerproto.http.access import Needs
 from peerproto.http.answers import JSON_TYPE, Answer
 from peerproto.http.bodies import PATCH_TYPE
 from peerproto.http.problems import PROBLEM_TYPE, title
-from peerproto.http.routes import Call, Route, Routes
+from peerproto.http.routes import Call, Parameter, Route, Routes
 from peerproto.http.showing import PEER
 
 _SCHEMAS: Final = {
@@ -50,8 +50,7 @@ def document(routes: Routes) -> dict[str, Any]:
     """The whole document."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        if not route.hidden:
-            paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -87,17 +86,8 @@ def _operation(route: Route) -> dict[str, Any]:
         }
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
-    for one in route.query:
-        schema: Any = {"type": "array", "items": one.schema} if one.many else one.schema
-        parameters.append(
-            {
-                "name": one.name,
-                "in": "query",
-                "required": one.required,
-                "description": one.description,
-                "schema": schema,
-            }
-        )
+    parameters += [_parameter(one, "query") for one in route.query]
+    parameters += [_parameter(one, "header") for one in route.headers]
     operation: dict[str, Any] = {
         "operationId": f"{route.method.lower()}{_words(route.path)}",
         "summary": route.summary,
@@ -112,6 +102,16 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {kind: {"schema": route.body} for kind in kinds},
         }
     return operation
+
+
+def _parameter(one: Parameter, place: str) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "in": place,
+        "required": one.required,
+        "description": one.description,
+        "schema": {"type": "array", "items": one.schema} if one.many else one.schema,
+    }
 
 
 def _words(path: str) -> str:
@@ -135,7 +135,7 @@ def _responses(route: Route) -> dict[str, Any]:
     for status, schema in route.answers.items():
         answer: dict[str, Any] = {"description": title(status)}
         if schema is not None:
-            answer["content"] = {JSON_TYPE: {"schema": schema}}
+            answer["content"] = {route.content_type: {"schema": schema}}
         responses[str(status)] = answer
     return dict(sorted(responses.items()))
 

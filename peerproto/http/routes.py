@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from peerproto import LocalProtocolError, StaleCursor, TableFull
 from peerproto.http import text
 from peerproto.http.access import Access, Caller, Needs
-from peerproto.http.answers import Answer, answer_of, as_json, write
+from peerproto.http.answers import JSON_TYPE, Answer, answer_of, as_json, write
 from peerproto.http.bodies import content_of
 from peerproto.http.problems import PROBLEM_TYPE, Problem, title
 
@@ -112,8 +112,10 @@ class Route:
     """The schema of each answer that is no problem document; ``None`` for no body."""
     problems: tuple[int, ...] = ()
     """The statuses of its problem documents, beside those that all routes have."""
-    hidden: bool = False
-    """Whether it is left out of the OpenAPI document."""
+    content_type: str = JSON_TYPE
+    """That of such an answer."""
+    headers: tuple[Parameter, ...] = ()
+    """Headers of a request that it reads."""
     describe: Callable[[Problem], Answer] = answer_of
     """Makes the answer that a problem is."""
     problem: Optional[Schema] = None

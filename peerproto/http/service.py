@@ -25,13 +25,14 @@ from peerproto.http.writes import WriteRoutes
 from peerproto.service.listening import ListeningService
 
 
-def routes_of(service: StickTableService, access: Access) -> Routes:
+def routes_of(service: StickTableService, access: Access, watching: Watching) -> Routes:
     """All routes of a node."""
     routes = Routes(access)
     _add_node(routes, service)
     _add_tables(routes, service)
     _add_writes(routes, service)
     dataplane.add_to(routes, service)
+    watching.add_to(routes)
     openapi = OpenApiRoute(routes)
     routes.add("GET", "/v1/openapi.json", openapi.show, "This document", answers={200: _ANY})
     return routes
@@ -105,8 +106,7 @@ class HttpService(ListeningService):
     ) -> None:
         self.access = Access(settings)
         self.watching = Watching(tables, self.access, clock)
-        routes = routes_of(tables, self.access)
-        self.watching.add_to(routes)
+        routes = routes_of(tables, self.access, self.watching)
         self.site = BoundedSite(routes.resource(), clock)
         super().__init__(endpoint, self.site, "HTTP")
 

@@ -13,11 +13,17 @@ from peerproto.http.access import Access
 from peerproto.http.collector import NodeCollector
 from peerproto.http.events import Events
 from peerproto.http.lateness import Lateness
+from peerproto.http.metrics import CONTENT_TYPE as METRICS_TYPE
 from peerproto.http.metrics import Metrics, TopEntries
-from peerproto.http.routes import Routes, Schema
+from peerproto.http.routes import Parameter, Routes, Schema
+from peerproto.http.sse import CONTENT_TYPE as EVENTS_TYPE
 from peerproto.http.wanted import QUERY
 
 TEXT: Final[Schema] = {"type": "string"}
+
+LAST_EVENT: Final = Parameter(
+    "Last-Event-ID", "The id of the last event that was read: what has changed since comes first."
+)
 
 
 class Watching:
@@ -46,7 +52,8 @@ class Watching:
             self._metrics.show,
             "What is measured, in Prometheus's text format",
             answers={200: TEXT},
-            hidden=True,
+            problems=(503,),
+            content_type=METRICS_TYPE,
         )
         routes.add(
             "GET",
@@ -54,9 +61,10 @@ class Watching:
             self.events.follow,
             "What happens, as it happens, as server-sent events",
             query=QUERY,
+            headers=(LAST_EVENT,),
             answers={200: TEXT},
-            problems=(404, 503),
-            hidden=True,
+            problems=(404, 422, 503),
+            content_type=EVENTS_TYPE,
         )
 
     def start(self) -> None:

@@ -21,6 +21,7 @@ from peerproto.http.openapi import document
 from peerproto.http.service import routes_of
 from peerproto.http.site import BoundedSite
 from peerproto.http.tokens import Token
+from peerproto.http.watching import Watching
 from tests.http.contract import Contract
 
 WRITER = "w" * 20
@@ -107,9 +108,15 @@ class HttpTestCase(SynchronousTestCase):
     def begin(self, settings: Optional[HttpSettings] = None) -> None:
         """Serve HTTP for the node."""
         self.access = Access(settings or self.settings)
-        self.routes = routes_of(self.service, self.access)
+        self.watching = Watching(self.service, self.access, self.clock, self.timer)
+        self.addCleanup(self.watching.stop)
+        self.routes = routes_of(self.service, self.access, self.watching)
         self.site = BoundedSite(self.routes.resource(), self.clock)
         self.contract = Contract(document(self.routes))
+
+    def timer(self) -> float:
+        """Seconds that work has cost: none."""
+        return 0.0
 
     def connect(self) -> tuple[Any, StringTransport]:
         """A connection of a client."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 from openapi_schema_validator import OAS31Validator
 
@@ -45,7 +45,7 @@ class Contract:
             assert not body, (method, path, body)
             return
         assert kind in response["content"], (method, path, status, kind)
-        self._fits(response["content"][kind]["schema"], body)
+        self._fits(response["content"][kind]["schema"], body, kind)
 
     def _path(self, place: str) -> str:
         """The path of the document that fits."""
@@ -58,6 +58,7 @@ class Contract:
                 return str(path)
         return ""
 
-    def _fits(self, schema: Mapping[str, Any], body: bytes) -> None:
+    def _fits(self, schema: Mapping[str, Any], body: bytes, kind: Optional[str] = None) -> None:
         whole = {**schema, "components": self._document["components"]}
-        OAS31Validator(whole).validate(json.loads(body))
+        is_text = kind is not None and kind.startswith("text/")
+        OAS31Validator(whole).validate(body.decode() if is_text else json.loads(body))

@@ -19,7 +19,6 @@ from peerproto.http.follower import MOST_WAITING
 from peerproto.http.service import HttpService
 from peerproto.http.sse import Place
 from peerproto.http.tokens import Token
-from peerproto.http.watching import Watching
 from tests.http.client import READER, WRITER, HttpTestCase, Reply, parse
 
 
@@ -107,20 +106,12 @@ class Client:
 
 class EventsTestCase(HttpTestCase):
     def begin(self, settings: Optional[HttpSettings] = None) -> None:
-        super().begin(settings)
         self.cost = 0.0001
         self.spent = 0.0
-        self.watching = Watching(self.service, self.access, self.clock, self.timer)
-        self.watching.add_to(self.routes)
+        super().begin(settings)
         self.service.startService()
         self.addCleanup(self.service.stopService)
-        self.addCleanup(self.watching.stop)
         self.ids = self.service.table("ids")
-
-    def answer(self, path: str, token: Optional[str] = None) -> Reply:
-        """The answer to a request for what is not in the OpenAPI document."""
-        allowed = "" if token is None else f"Authorization: Bearer {token}\r\n"
-        return self.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{allowed}\r\n".encode())
 
     def timer(self) -> float:
         """Lets each step of work cost the same."""
@@ -236,7 +227,7 @@ class FollowTests(EventsTestCase):
             ("?filter=data.gpc0%20gt%201", 400, "query.table"),
             ("?token=x", 400, "query.token"),
         ):
-            reply = self.answer(f"/v1/events{query}")
+            reply = self.get(f"/v1/events{query}")
             self.assertEqual((reply.status, query), (status, query))
             self.assertEqual(reply.json["errors"][0]["field"], field)
 
@@ -244,9 +235,9 @@ class FollowTests(EventsTestCase):
         """Where reading takes a token, the stream does."""
         self.watching.stop()
         self.begin(HttpSettings(readers=Token(READER.encode()), writers=Token(WRITER.encode())))
-        self.assertEqual(self.answer("/v1/events").status, 401)
-        self.assertEqual(self.answer("/metrics").status, 401)
-        self.assertEqual(self.answer("/metrics", READER).status, 200)
+        self.assertEqual(self.get("/v1/events").status, 401)
+        self.assertEqual(self.get("/metrics").status, 401)
+        self.assertEqual(self.get("/metrics", token=READER).status, 200)
 
     def test_head(self) -> None:
         """``HEAD`` does not follow anything."""
@@ -258,7 +249,7 @@ class FollowTests(EventsTestCase):
         self.watching.stop()
         self.begin(HttpSettings(event_clients=2))
         clients = [self.follow(), self.follow()]
-        reply = self.answer("/v1/events")
+        reply = self.get("/v1/events")
         self.assertEqual((reply.status, reply.headers["retry-after"]), (503, "5"))
         clients[0].go()
         self.turn()
@@ -314,7 +305,7 @@ class FollowTests(EventsTestCase):
         self.assertEqual(client.events[-1].name, "table")
         http.take(HttpSettings(readers=Token(READER.encode())))
         self.assertEqual(client.events[-1].data, {"why": "the tokens have changed"})
-        self.assertEqual(self.answer("/v1/events").status, 401)
+        self.assertEqual(self.get("/v1/events").status, 401)
         http.take(HttpSettings())
         again = self.follow("?table=ids", client.events[-2].id)
         self.assertTrue(again.events[0].data["resumed"])

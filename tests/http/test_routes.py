@@ -68,7 +68,7 @@ class RouteTests(HttpTestCase):
         def do(call: Call) -> Answer:
             raise error
 
-        self.routes.add("GET", path, do, "Fails", hidden=True)
+        self.routes.add("GET", path, do, "Fails")
         return self.get(path) if path == "/v1/fails" else None
 
     def test_failure(self) -> None:
@@ -122,7 +122,7 @@ class RouteTests(HttpTestCase):
         def do(call: Call) -> None:
             call.request.write(b"written")
 
-        self.routes.add("GET", "/v1/writes", do, "Writes", hidden=True)
+        self.routes.add("GET", "/v1/writes", do, "Writes")
         channel, transport = self.connect()
         channel.dataReceived(b"GET /v1/writes HTTP/1.0\r\n\r\n")
         self.assertTrue(transport.value().endswith(b"\r\n\r\nwritten"))
@@ -135,7 +135,7 @@ class RouteTests(HttpTestCase):
             call.request.write(b"[1,")
             raise Problem(400, "too late")
 
-        self.routes.add("GET", "/v1/breaks", do, "Breaks", hidden=True)
+        self.routes.add("GET", "/v1/breaks", do, "Breaks")
         channel, transport = self.connect()
         channel.dataReceived(b"GET /v1/breaks HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertTrue(transport.disconnecting)
@@ -147,7 +147,7 @@ class RouteTests(HttpTestCase):
         def do(call: Call) -> Answer:
             return Answer(query_of(call.request, (Parameter("a", "", required=True),)))
 
-        self.routes.add("GET", "/v1/needs", do, "Needs", query=(Parameter("a", ""),), hidden=True)
+        self.routes.add("GET", "/v1/needs", do, "Needs", query=(Parameter("a", ""),))
         for query, status in (("", 400), ("?a=1", 200)):
             channel, transport = self.connect()
             line = f"GET /v1/needs{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"

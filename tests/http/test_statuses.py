@@ -6,6 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any, Optional
 
+import attrs
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
 from peerproto import Declaration, Part
 from peerproto.http.site import LONGEST_BODY
 from tests.http.client import WRITER, HttpTestCase, is_whole, parse
@@ -22,6 +26,13 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", DATA_PLANE): {"key": "1", "data_type": {"gpc0": 1}},
 }
 """A good body of each request that has one."""
+
+ODD: dict[str, str] = {
+    ENTRIES: "?sort=x",
+    DATA_PLANE: "?key=x",
+    "/v1/events": "?table=ids&filter=data.gpt0+gt+1",
+}
+"""What a table cannot be asked, of those that are asked in the query."""
 
 
 class Scribe(Part):
@@ -67,7 +78,11 @@ class StatusTests(HttpTestCase):
         if path == "/readyz" and status in (200, 503):
             self.service.remove_peer("a")
             self.scribe.why = None if status == 200 else "it is not"
-        elif path in (ENTRIES, DATA_PLANE) and (status == 503 or (method, status) == ("GET", 409)):
+        elif path == "/v1/events" and status in (200, 503):
+            return self.follow(path, 1 if status == 200 else 0)
+        elif path in (ENTRIES, DATA_PLANE, "/metrics") and (
+            status == 503 or (method, status) == ("GET", 409)
+        ):
             return self.meanwhile(method, path, content, status)
         elif status in (200, 201) and method in ("PUT", "PATCH", "POST") and path != ENTRIES:
             names["key"] = {"PUT": "3", "PATCH": "4"}.get(method, "5")
@@ -85,6 +100,7 @@ class StatusTests(HttpTestCase):
             headers["Origin"] = "https://evil.example"
         elif status == 404:
             names = {"table": "nothing", "peer": "nobody"}
+            query = "?table=nothing" if path == "/v1/events" else ""
         elif status == 409:
             names["table"] = "sums"
         elif status == 410:
@@ -99,7 +115,7 @@ class StatusTests(HttpTestCase):
             headers["Host"] = "evil.example"
         elif status == 422:
             names["key"] = "x"
-            query = {ENTRIES: "?sort=x", DATA_PLANE: "?key=x"}.get(path, "")
+            query = ODD.get(path, "")
             if (method, path) == ("POST", DATA_PLANE):
                 query, content = "", {"key": 1, "data_type": {}}
         elif status == 507:
@@ -117,12 +133,24 @@ class StatusTests(HttpTestCase):
         self.contract.check(method, place, reply.status, reply.headers, reply.body)
         return reply.status
 
+    def follow(self, path: str, most: int) -> int:
+        """A client follows the events, of which there may be so many."""
+        self.access.settings = attrs.evolve(self.settings, event_clients=most)
+        channel, transport = self.connect()
+        channel.dataReceived(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self.wait(lambda: b"\r\n\r\n" in transport.value())
+        reply, _ = parse(transport.value())
+        self.contract.check("GET", path, reply.status, reply.headers, reply.body)
+        channel.connectionLost(Failure(ConnectionDone()))
+        self.access.settings = self.settings
+        return reply.status
+
     def meanwhile(self, method: str, path: str, content: Any, status: int) -> int:
         """The node stops, or the table changes, while the answer is made."""
         table = self.service.table("changing")
         table.update({key: {} for key in range(5000)})
         _, place = self.request(method, path, table="changing")
-        if method == "GET":
+        if method == "GET" and path != "/metrics":
             place += "?filter=data.gpc0+gt+1" + ("&limit=1" if path == ENTRIES else "")
         channel, transport = self.connect()
 
@@ -147,6 +175,7 @@ class StatusTests(HttpTestCase):
         )
         if status == 503:
             self.service.startService()
+            self.clock.advance(6)
         return reply.status
 
     def test_all(self) -> None:
