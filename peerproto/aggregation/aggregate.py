@@ -36,6 +36,11 @@ from peerproto.service.peer import Peer
 AT_ONCE: Final = 100
 """Keys that are published in one step: a few ms."""
 
+_BEHIND: Final = 1000
+_AT_ONCE_BEHIND: Final = 400
+"""While more keys than so many wait, this many are published in one step: each step is written to
+each peer, which costs the more the smaller it is."""
+
 _RETRY: Final = 1000
 """Time in ms after which work that failed is begun again."""
 
@@ -299,7 +304,8 @@ class Aggregate(Observer):
         while True:
             self._take_changes()
             now = self._service.now()
-            if self._may_publish and (keys := self._agenda.take(AT_ONCE, now)):
+            at_once = AT_ONCE if len(self._agenda) <= _BEHIND else _AT_ONCE_BEHIND
+            if self._may_publish and (keys := self._agenda.take(at_once, now)):
                 self.publisher.publish(keys, self._agenda.returns)
             has_more = self._agenda.walk_on() or len(self._feed) > 0
             if not (has_more or (self._may_publish and self._agenda.has_some(now))):

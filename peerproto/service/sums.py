@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, Optional
 
 import attrs
@@ -77,7 +77,7 @@ class Sums:
 
     def of(
         self,
-        raw_keys: Iterable[bytes],
+        raw_keys: Collection[bytes],
         peers: Collection[str],
         connected: Callable[[str], bool],
     ) -> tuple[list[Total], list[bytes]]:
@@ -93,11 +93,12 @@ class Sums:
             if peer is not None and peer in peers
         ]
         adder, whole = self._adder, now + self._whole
+        rows_of = [iter(store.stored_each(raw_keys)) for store, _, _ in shares]
         for raw_key in raw_keys:
             records, elapsed, arrived, counts = [], [], [], []
             longest = 0
-            for store, record_at, does_count in shares:
-                row = store.stored(raw_key)
+            for (store, record_at, does_count), rows in zip(shares, rows_of):
+                row = next(rows)
                 if row is None:
                     continue
                 came, deadline = store.lifetime(row)

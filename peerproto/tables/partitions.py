@@ -77,6 +77,13 @@ class Partitions:
         """The dict in which a key is, if it is in any."""
         return self.dicts[self._place(key)]
 
+    def of_each(self, keys: Iterable[bytes]) -> list[Optional[bytes]]:
+        """What is stored for each of ``keys``; ``None`` where nothing is."""
+        dicts = self.dicts
+        if self._by_bytes:
+            return [dicts[key[3] ^ key[2]].get(key) for key in keys]
+        return [dicts[hash(key) >> 40 & 0xFF].get(key) for key in keys]
+
     def follow(self, follower: Follower) -> None:
         """Let somebody hear of rows that are replaced or removed, for as long as they live."""
         self._followers = [one for one in self._followers if one() is not None]

@@ -90,6 +90,14 @@ class RowStore:
         stored = self._parts.of(key).get(key)
         return None if stored is None else self.generations.convert(stored)
 
+    def stored_each(self, keys: Iterable[bytes]) -> list[Optional[bytes]]:
+        """The same for each of ``keys``."""
+        rows = self._parts.of_each(keys)
+        if not self.generations.mixed:
+            return rows
+        convert = self.generations.convert
+        return [None if row is None else convert(row) for row in rows]
+
     def unconverted(self, key: bytes) -> Optional[bytes]:
         """The same as it was stored, of any of the `generations`."""
         return self._parts.of(key).get(key)

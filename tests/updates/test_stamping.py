@@ -65,6 +65,8 @@ def some_updates(draw: st.DrawFn) -> tuple[bytes, Layout]:
         layout = draw(strategies.layouts())
         elements = draw(st.integers(0, 3))
         others = [one for one in layout.columns if one.name != "gpt"]
+        if draw(st.booleans()):  # the number is the last thing in an update
+            others = [one for one in others if one.data_type.bit < BY_NAME["gpt"].bit]
         if elements:
             others.append(Column(BY_NAME["gpt"], elements))
         layout = attrs.evolve(layout, columns=in_bit_order(others))
