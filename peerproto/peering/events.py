@@ -79,8 +79,17 @@ class AckedLate:
 
 
 @attrs.frozen
+class Echoed:
+    """The peer has sent what changes of ours have replaced: it got it from somebody who had not
+    read them. By key, the columns."""
+
+    table: TableStore
+    changes: Mapping[bytes, int]
+
+
+@attrs.frozen
 class Overwritten:
-    """The peer has changed what was changed here last."""
+    """The peer, a peerproto, has changed what was changed here last."""
 
     table: TableStore
     keys: Collection[bytes]
@@ -102,6 +111,7 @@ Event = Union[
     TieLost,
     TieSettled,
     AckedLate,
+    Echoed,
     Overwritten,
     Moved,
 ]

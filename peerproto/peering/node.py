@@ -18,6 +18,7 @@ from peerproto.peering.boundedlog import BoundedLog, Log
 from peerproto.peering.directory import TableDirectory
 from peerproto.peering.events import (
     AckedLate,
+    Echoed,
     Event,
     Learnt,
     LessonOver,
@@ -174,7 +175,7 @@ class Node:
                 self.resync.partial(session, now)
         elif isinstance(event, TaughtInPart):
             self.resync.taught_in_part(session)
-        elif isinstance(event, TieLost):
+        elif isinstance(event, (TieLost, Echoed)):
             if self.tables.shares(event.table):
                 event.table.change_again(event.changes, now)
         elif isinstance(event, TieSettled):

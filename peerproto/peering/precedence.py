@@ -13,8 +13,12 @@ we know that since it has not acked ours. The protocol has no order for the two.
   ours. That is done once for each change of ours: for HAProxies that count without end it
   would be sent without end.
 - A change of ours can come to one peer after that of another one that had read it. So if it
-  is acked when we have that other change already, or was acked less than a second before we
-  have it, the peer is sent what we have by then.
+  is acked when we have that other change already, the peer is sent what we have by then; so it is
+  if it was acked less than a second before that change of another peerproto came.
+- A HAProxy sends the columns that it has not changed, too. One that has not read our change yet
+  sends the value of before to the others, and these to us with what they count, though they have
+  acked it. So for a second ours stays where such a value comes, and all are sent it once more:
+  otherwise no HAProxy could be told anything of an entry that all of them count at that time.
 - In a lesson ours stays, and is sent again at its end: a lesson has values of any age.
 
 Of an entry that was forgotten here, all columns count as changed, to nothing. As long as its
@@ -36,10 +40,12 @@ from peerproto.peering.meanwhile import ChangedMeanwhile
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.standing import Standing
+from peerproto.tables.before import Old
 from peerproto.tables.store import TableStore
 from peerproto.updates.reception import Reception
 
 _NONE: Final[Mapping[bytes, int]] = {}
+_NO_VALUES: Final[Mapping[bytes, Old]] = {}
 
 
 @attrs.frozen
@@ -54,6 +60,8 @@ class Verdict:
     """Keys of which nothing is taken."""
     lost: Mapping[bytes, int] = _NONE
     """Keys and columns of ours that give way to the peer's."""
+    replaced: Mapping[bytes, Old] = _NO_VALUES
+    """Keys and values that are not to come back."""
 
 
 _ALL: Final = Verdict(_NONE, _NONE)
@@ -92,10 +100,15 @@ class Precedence:
     def judge(self, shared: SharedTable, reception: Reception, now: int) -> Verdict:
         """What is to be taken of the updates that a reception has; ``now`` is in ms."""
         if not self.learning:
-            log = shared.table.log
+            log, before = shared.table.log, shared.table.before
             # Most tables of most nodes have no changes of their own: that is to cost nothing.
-            if not log.head or self._peer.acked.get(log, 0) >= log.head:
+            if not log.head:
                 return _ALL
+            if self._peer.acked.get(log, 0) >= log.head:
+                if self.is_peerproto or not before:
+                    return _ALL
+                replaced: Mapping[bytes, Old] = before.of(reception.keys, now)
+                return Verdict(_NONE, _NONE, replaced=replaced) if replaced else _ALL
         if self._peer.local and self.teaching:
             # The new process of our name: what it sends is newer than ours.
             return _ALL
@@ -110,13 +123,14 @@ class Precedence:
             newer, stays = self._newer_here(table, keys, ours)
             newer.update(forgotten)
             return Verdict(ours, stays, newer)
-        if not ours:
+        replaced = _NO_VALUES if self.is_peerproto else table.before.of(keys, now)
+        if not (ours or replaced):
             return _ALL
         if not yields:
             gone = {key: ours[key] for key in forgotten if key in ours}
             if gone:
                 self.left_aside(table, gone)
-            return Verdict(ours, ours, gone)
+            return Verdict(ours, ours, gone, replaced=replaced)
         sent = reception.layout.bits
         lost = {key: columns & sent for key, columns in ours.items() if columns & sent}
         ours = {key: ours[key] for key in ours.keys() - lost.keys()}

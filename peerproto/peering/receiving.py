@@ -12,6 +12,7 @@ from typing import Final, Optional
 from peerproto.peering.adoption import Adoption, Refusal
 from peerproto.peering.definitions import Definitions, Unshared
 from peerproto.peering.events import (
+    Echoed,
     Event,
     Learnt,
     Overwritten,
@@ -284,14 +285,17 @@ class Receiver:
         newer = verdict.newer
         if reader.shortest <= LAST_MOMENT:
             newer = {*newer, *self._forget(table, reception, now)}
-        batches = reception.store(now, self._peer.name, newer, verdict.stays)
+        batches = reception.store(
+            now, self._peer.name, newer, verdict.stays, replaced=verdict.replaced
+        )
         if reception.longest_refused:
             self._note_refused(reception, now)
         for batch in batches:
             if batch.cause is _LEARNT:
                 overwritten = precedence.taken(reception, batch.raw_keys, verdict, now)
                 if relay is None:
-                    if overwritten:
+                    # A HAProxy sends what it has not changed, too, again and again.
+                    if overwritten and precedence.is_peerproto:
                         columns = reception.layout.bits
                         self._events.append(Overwritten(table, overwritten, columns))
                 elif before is not None:
@@ -309,6 +313,9 @@ class Receiver:
         if reception.left_aside:
             left, reception.left_aside = reception.left_aside, {}
             precedence.left_aside(table, left)
+        if reception.echoed:
+            echoed, reception.echoed = reception.echoed, {}
+            self._events.append(Echoed(table, echoed))
 
     def _whom(self, relay: Passes) -> Relayed:
         """Whom what the peer says is for: the same thing each time, as long as the rule is."""

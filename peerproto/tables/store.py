@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import Any, Final, Optional
 
 from peerproto.tables import row as head
+from peerproto.tables.before import Before
 from peerproto.tables.change import changed
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.declaration import Declaration
@@ -41,6 +42,8 @@ class TableStore(RowStore):
     ) -> None:
         super().__init__(declaration, quota)
         self.log = ChangeLog() if log is None else log
+        self.before = Before()
+        """What entries had before they were changed here."""
         self._declared_anew = False
         """Whether tombstones may stand longer than entries live now."""
 
@@ -77,11 +80,18 @@ class TableStore(RowStore):
         life = UNENDING if expires_in is None else self._life(expires_in)
         updates: list[tuple[bytes, int, bytes]] = []
         changes: list[int] = []
+        replaced: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
         for key, values in entries.items():
-            record, columns = self._changed(key, values, now, how)
+            before, after, columns = self._changed(key, values, now, how)
+            record = self.layout.codec.encode(after)
+            self._check_size(key, record)
             updates.append((key, life, record))
             changes.append(columns)
-        return self._store_changes(updates, changes, now)
+            replaced.append((before, after))
+        batches = self._store_changes(updates, changes, now)
+        for (key, _, _), (before, after) in zip(updates, replaced):
+            self.before.note(key, self.layout.columns, before, after, now)
+        return batches
 
     def replace(
         self, entries: Iterable[tuple[bytes, bytes, Optional[int]]], now: int
@@ -125,15 +135,13 @@ class TableStore(RowStore):
 
     def _changed(
         self, key: bytes, values: Mapping[str, Any], now: int, how: How
-    ) -> tuple[bytes, int]:
-        """The record of an entry after a change, and the columns that this is of, as bits."""
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...], int]:
+        """The values of an entry before and after a change, and the columns that this is of, as
+        bits."""
         entry = self.get(key, now)
-        codec = self.layout.codec
-        before = codec.blank() if entry is None else entry.decoded
+        before = self.layout.codec.blank() if entry is None else entry.decoded
         after, columns = how(self.declaration, before, values)
-        record = codec.encode(after)
-        self._check_size(key, record)
-        return record, columns
+        return before, after, columns
 
     def _check_size(self, key: bytes, record: bytes) -> None:
         size = longest_update(self.layout, key, record)
@@ -169,6 +177,10 @@ class TableStore(RowStore):
         """
         deadline = self._deadline(key)
         was_there = deadline is not None and deadline > now
+        entry = self.get(key, now)
+        if entry is not None:
+            blank = self.layout.codec.blank()
+            self.before.note(key, self.layout.columns, entry.decoded, blank, now)
         if deadline is None or not was_there:
             expire = self.declaration.expire
             deadline = now + expire if expire else NEVER
@@ -209,6 +221,7 @@ class TableStore(RowStore):
     def clear(self) -> int:
         """See `RowStore.clear`: nothing is forgotten any more, and there are no changes."""
         self.tombstones.clear()
+        self.before = Before()
         self._clearing.add_pieces(self.log.clear())
         return super().clear()
 

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Final, Optional
 
 from peerproto.tables import row as head
+from peerproto.tables.before import Old
 from peerproto.tables.changes import Cause, Changes
 from peerproto.tables.row import GENERATION, UNENDING, unending
 from peerproto.tables.store import TableStore
@@ -21,6 +22,8 @@ from peerproto.wire.codec import EMPTY_TEXT
 from peerproto.wire.datatypes import DATA_TYPES, Kind
 from peerproto.wire.layout import Layout
 from peerproto.wire.sizes import LONGEST_UPDATE, always_fits, longest_update
+
+_NONE: Final[Mapping[bytes, Old]] = {}
 
 Update = tuple[bytes, Optional[int], bytes, bool]
 """Raw key, expiry in ms of a timed update, the record in the peer's layout, and whether
@@ -70,6 +73,8 @@ class Reception:
         """Bytes of the longest update so far that was not taken, since it could not be sent on."""
         self.left_aside: dict[bytes, int] = {}
         """Keys of which other values came than the table keeps, and the columns, as bits."""
+        self.echoed: dict[bytes, int] = {}
+        """The same, where what came is what a change of ours has replaced."""
         self._way: Optional[_Way] = None
         self.reader = _reader(layout, texts or [b""] * 256)
         """What reads runs of updates."""
@@ -102,13 +107,14 @@ class Reception:
         but: Container[bytes] = (),
         ours: Optional[Mapping[bytes, int]] = None,
         cause: Cause = Cause.LEARNT,
+        replaced: Mapping[bytes, Old] = _NONE,
     ) -> list[Changes]:
         """Store what was read and added, except for some keys: what happened in the table.
 
-        Of some keys, those columns stay that ``ours`` has as bits. ``origin`` is the name
-        of the peer.
+        Of some keys, those columns stay that ``ours`` has as bits, and those of which the values
+        that were ``replaced`` came. ``origin`` is the name of the peer.
         """
-        keys, values, shortest = self.take(now, but, ours)
+        keys, values, shortest = self.take(now, but, ours, replaced)
         return self.table.put(keys, values, shortest, now, cause, origin) if keys else []
 
     def take(
@@ -116,6 +122,7 @@ class Reception:
         now: int,
         but: Container[bytes] = (),
         ours: Optional[Mapping[bytes, int]] = None,
+        replaced: Mapping[bytes, Old] = _NONE,
     ) -> tuple[list[bytes], list[bytes], int]:
         """Take what `store` would store: keys, values, and the shortest of the lives in ms."""
         reader = self.reader
@@ -137,8 +144,8 @@ class Reception:
         way = self._way_now()
         if way.alters:
             values = way.values(keys, values, now)
-        if ours:
-            self._keep_columns(keys, values, ours, now)
+        if ours or replaced:
+            self._keep_columns(keys, values, ours or {}, replaced, now)
         if way.may_be_long:
             keys, values = self._fitting(keys, values)
         return keys, values, shortest
@@ -156,27 +163,42 @@ class Reception:
         return way
 
     def _keep_columns(
-        self, keys: list[bytes], values: list[bytes], ours: Mapping[bytes, int], now: int
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        ours: Mapping[bytes, int],
+        replaced: Mapping[bytes, Old],
+        now: int,
     ) -> None:
-        """Put the values that the table has in place of those of ``ours``."""
+        """Put the values that the table has in place of those of ``ours``, and of those that were
+        ``replaced``."""
         layout, at = self.table.layout, self.table.record_at
         codec = layout.codec
         for place, key in enumerate(keys):
-            bits = ours.get(key, 0)
-            entry = self.table.get(key, now) if bits else None
-            if entry is None:
+            bits, old = ours.get(key, 0), replaced.get(key, {})
+            entry = self.table.get(key, now) if bits or old else None
+            if entry is None and not (old and self.table.forgotten(key, now)):
                 continue
-            value = unending(self.table.generations.convert(values[place]))
+            value = self.table.generations.convert(values[place])
             merged = list(codec.decode(value, at))
-            aside = 0
-            for number, (column, mine) in enumerate(zip(layout.columns, entry.decoded)):
+            aside = echoed = 0
+            here = codec.blank() if entry is None else entry.decoded
+            for number, (column, mine) in enumerate(zip(layout.columns, here)):
                 bit = 1 << column.data_type.bit
-                if bits & bit:
+                if entry is not None and bits & bit:
                     aside |= bit if merged[number] != mine else 0
+                    merged[number] = mine
+                elif merged[number] in old.get(bit, ()):
+                    echoed |= bit
                     merged[number] = mine
             if aside:
                 self.left_aside[key] = self.left_aside.get(key, 0) | aside
-            values[place] = value[:at] + codec.encode(tuple(merged))
+            if echoed:
+                self.echoed[key] = self.echoed.get(key, 0) | echoed
+            if bits:
+                value = unending(value)
+            if bits or echoed:
+                values[place] = value[:at] + codec.encode(tuple(merged))
 
     def _keep_texts(
         self, keys: list[bytes], values: list[bytes], unsaid: list[int], now: int

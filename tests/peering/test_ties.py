@@ -148,6 +148,11 @@ class OtherPeerTests(SessionTestCase):
     def crossing(self, number: int = 1) -> None:
         self.take(self.session, update(number, key(1), b"\x09\x08\x07\x06"))
 
+    def ack_all(self, now: int = 0) -> None:
+        """The peer has read all changes so far."""
+        self.session.pull(1000, now)
+        self.take(self.session, Ack(2, self.counters.log.head).encode(), now=now)
+
     def test_others_get_ours_again(self) -> None:
         """What we have set and the peer too goes to others once more when it has acked it, and
         not to itself; what it sends then is newer."""
@@ -208,8 +213,8 @@ class OtherPeerTests(SessionTestCase):
         again = self.sent_to_other()
         self.assertEqual(again[-4:], bytes(4))
         self.assertEqual(again[-8:], zeros[-8:])
-        self.take(self.session, update(2, key(1), b"\x01\x02\x03\x04"))
-        self.assertEqual(self.values(), [1, 2])
+        self.take(self.session, update(2, key(1), b"\x02\x02\x03\x04"))
+        self.assertEqual(self.values(), [2, 2])
         self.assertFalse(self.counters.forgotten(key(1), 0))
 
     def test_a_peerproto(self) -> None:
@@ -238,16 +243,73 @@ class OtherPeerTests(SessionTestCase):
         self.assertTrue(self.sent_to_other().endswith(update(2, key(1), b"\x09")))
         self.assertEqual(self.pull(), [Ack(8, 1)])
 
+    def test_replaced(self) -> None:
+        """For a second, a HAProxy that has acked a change does not bring back the value of before,
+        which it may have from another one; all are sent ours again. Its other columns are
+        taken."""
+        for now, expected in ((999, [1, 8]), (1000, [0, 8])):
+            self.setUp()
+            self.take(self.session, Ack(2, 1).encode() + update(1, key(1), b"\x01\x07\x07\x06"))
+            self.take(self.session, update(2, key(1), b"\x00\x08\x07\x06"), now=now)
+            self.assertEqual(self.values(), expected)
+            again = update(2, key(1), b"\x01")
+            self.assertEqual(self.other.pull(1000, now).endswith(again), expected[0] == 1)
+            self.assertEqual((2, None, key(1), b"\x01") in self.pull(), expected[0] == 1)
+
+    def test_replaced_without_end(self) -> None:
+        """What comes back later than a second after the change is believed, however often the
+        value of before came until then."""
+        self.take(self.session, Ack(2, 1).encode())
+        for now in range(100, 1000, 100):
+            self.take(self.session, update(1, key(1), b"\x00\x08\x07\x06"), now=now)
+            self.assertEqual(self.values(), [1, 8])
+            self.ack_all(now)
+        self.take(self.session, update(1, key(1), b"\x00\x08\x07\x06"), now=1000)
+        self.assertEqual(self.values(), [0, 8])
+
+    def test_replaced_twice(self) -> None:
+        """Each value of before is known as such, but for the one that was set again."""
+        self.change(gpt0=2)
+        self.change(gpt0=0)
+        self.ack_all()
+        for value in (1, 2):
+            self.take(self.session, update(value, key(1), bytes([value]) + b"\x08\x07\x06"))
+            self.assertEqual(self.values(), [0, 8])
+            self.ack_all()
+        self.take(self.session, update(3, key(1), b"\x03\x08\x07\x06"))
+        self.assertEqual(self.values(), [3, 8])
+
+    def test_replaced_by_nothing(self) -> None:
+        """So it is with what was forgotten, whose entry comes back without it."""
+        self.counters.forget(key(1), 0)
+        self.ack_all()
+        self.take(self.session, update(1, key(1), b"\x01\x08\x07\x06"))
+        self.assertEqual(self.values(), [0, 8])
+        # All of it is new to the other one, which has not acked that it was forgotten.
+        self.assertTrue(self.sent_to_other().endswith(update(3, key(1), b"\x00\x08\x07\x06")))
+
+    def test_replaced_and_a_peerproto(self) -> None:
+        """Another peerproto sends what it has changed alone: it is believed."""
+        self.take(self.session, Mark.TIES.encode())
+        self.take(self.session, Ack(2, 1).encode() + update(1, key(1), b"\x00\x08\x07\x06"))
+        self.assertEqual(self.values(), [0, 8])
+
     def test_a_moment_after_the_ack(self) -> None:
         """A peer that has acked a change less than a second before another one's change of the
         same came is sent that one's, too, since it may have got the two in the other order; a peer
         that acked it earlier is not."""
         for ago, expected in ((999, True), (1001, False)):
             self.setUp()
+            self.take(self.session, Mark.TIES.encode())
             self.take(self.other, Ack(2, 1).encode())
             self.take(self.session, Ack(2, 1).encode(), now=ago)
             self.take(self.session, update(1, key(1), b"\x09\x08\x07\x06"), now=ago)
             again = self.other.pull(1000, ago)
             self.assertEqual(again.endswith(update(2, key(1), b"\x09")), expected)
             self.assertEqual(self.values(), [9, 8])
-            self.assertEqual(self.pull(), [Ack(8, 1)])
+
+    def test_a_haproxy_a_moment_after_the_ack(self) -> None:
+        """What a HAProxy sends of a key, whether it has changed it or not, is sent to nobody."""
+        self.take(self.other, Ack(2, 1).encode())
+        self.take(self.session, Ack(2, 1).encode() + update(1, key(1), b"\x09\x08\x07\x06"))
+        self.assertEqual(self.sent_to_other(), b"")
