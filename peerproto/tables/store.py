@@ -90,7 +90,7 @@ class TableStore(RowStore):
             replaced.append((before, after))
         batches = self._store_changes(updates, changes, now)
         for (key, _, _), (before, after) in zip(updates, replaced):
-            self.before.note(key, self.layout.columns, before, after, now)
+            self.before.note(key, self.layout, before, after, now)
         return batches
 
     def replace(
@@ -180,7 +180,7 @@ class TableStore(RowStore):
         entry = self.get(key, now)
         if entry is not None:
             blank = self.layout.codec.blank()
-            self.before.note(key, self.layout.columns, entry.decoded, blank, now)
+            self.before.note(key, self.layout, entry.decoded, blank, now)
         if deadline is None or not was_there:
             expire = self.declaration.expire
             deadline = now + expire if expire else NEVER
