@@ -22,6 +22,9 @@ MOST: Final = 10_000
 VALUES: Final = 8
 """Changes of a key of which the values are kept: the latest."""
 
+_AGAIN: Final = ("server_id", "server_key")
+"""Columns that are not kept: a HAProxy that is free to choose a server may choose the same one."""
+
 Old = Mapping[int, Collection[Any]]
 """By columns, as bits: the values that were replaced."""
 
@@ -80,6 +83,8 @@ class Before:
 def _old(_: int, layout: Layout, replaced: tuple[Values, ...], present: Values) -> Old:
     old: dict[int, list[Any]] = {}
     for place, column in enumerate(layout.columns):
+        if column.name in _AGAIN:
+            continue
         values = {one[place]: None for one in replaced if one[place] != present[place]}
         if values:
             old[1 << column.data_type.bit] = [*values]

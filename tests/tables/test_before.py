@@ -57,6 +57,13 @@ class BeforeTests(SynchronousTestCase):
         bit = 1 << other.columns[1].data_type.bit
         self.assertEqual(self.of(1), {bit: [0]})
 
+    def test_servers(self) -> None:
+        """A server that was taken from an entry may be the next request's again."""
+        line = "type integer size 1k store server_id,gpt0,server_key"
+        layout = Declaration.parse("t", line).layout
+        self.before.note(b"1", layout, (1, 1, "a"), (2, 2, ""), 0)
+        self.assertEqual(self.of(1), {GPT0: [1]})
+
     def test_bounds(self) -> None:
         """Of a key that changes without end the latest values are kept, and of keys without end
         the latest."""
