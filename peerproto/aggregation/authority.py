@@ -28,6 +28,8 @@ class Authority:
         self.has_begun = False
         """Whether anything may be published."""
         self._wait_until = 0
+        self._looked_at = 0
+        """When (in ms) it was looked at last who is in."""
         self._missing: dict[str, int] = {}
         """Expected sources that are not in, and since when (in ms)."""
 
@@ -39,6 +41,7 @@ class Authority:
 
     def look(self, now: int) -> None:
         """See who is in, as of ``now`` (ms)."""
+        self._looked_at = now
         missing = [word for word in self._rules.expect if not self._sources.is_in(word)]
         self._missing = {word: self._missing.get(word, now) for word in missing}
         if not self.has_begun:
@@ -49,12 +52,17 @@ class Authority:
     def next_due(self) -> Optional[int]:
         """When (in ms) something may be otherwise, though nothing happens; ``None`` for never."""
         now = self._service.now()
-        times = [since + self._rules.grace for since in self._missing.values()]
+        ends = [since + self._rules.grace for since in self._missing.values()]
         if not self.has_begun:
-            times = [self._wait_until, now + _LOOK]
-        elif self._rules.source_lease is not None or any(map(self._is_connected, self._missing)):
-            times.append(now + _LOOK)
-        return min((time for time in times if time > now), default=None)
+            ends = [self._wait_until]
+        times = [end for end in ends if end > now]
+        comes_in = self._rules.source_lease is not None or any(
+            map(self._is_connected, self._missing)
+        )
+        if not self.has_begun or comes_in:
+            # From the last look on: who asks for this more often is not to put it off for ever.
+            times.append(self._looked_at + _LOOK)
+        return min(times, default=None)
 
     def _is_connected(self, word: str) -> bool:
         peers = self._service.peers

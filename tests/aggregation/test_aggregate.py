@@ -5,6 +5,8 @@ from __future__ import annotations
 import attrs
 
 from peerproto import Frequency
+from peerproto.aggregation.authority import Authority
+from peerproto.aggregation.sources import Sources
 from tests.aggregation.fleet import RULES, AggregateTestCase
 
 
@@ -133,6 +135,17 @@ class StartTests(AggregateTestCase):
         self.network.advance(6)
         self.assertEqual(self.sums(self.a), {1: 7})
         self.assertIn("authority: yes", self.ask("show aggregate"))
+
+    def test_looks_again(self) -> None:
+        """When it is looked again who has taught does not depend on how often that is asked, as it
+        is after each change."""
+        authority = Authority(self.hub, RULES, Sources(self.hub, RULES))
+        authority.begin(self.hub.now())
+        authority.look(self.hub.now())
+        due = authority.next_due
+        for _ in range(15):
+            self.network.advance(0.01)
+            self.assertEqual(authority.next_due, due)
 
     def test_waits_no_longer(self) -> None:
         """Who does not come within the time is waited for no more."""
