@@ -40,17 +40,16 @@ class Acks:
                     # What the peer wrote before this ack, it wrote without our change.
                     self._receiver.store(now)
                     before = self._peer.acked.get(log, 0)
-                    self._peer.acked[log] = number
-                    self._peer.recent_acks.note(log, number, now)
-                    self.end_sparing(shared)
+                    self._peer.took(log, number, now)
+                    self.end_sparing(shared, now)
                     self._precedence.acked(shared.table, before, number)
 
-    def end_sparing(self, shared: SharedTable) -> None:
+    def end_sparing(self, shared: SharedTable, now: int) -> None:
         """What the peer was spared needs no ack, once all that it was sent is acked."""
-        log, acked = shared.table.log, self._peer.acked
-        has = acked.get(log, 0)
+        log = shared.table.log
+        has = self._peer.acked.get(log, 0)
         if shared.said <= has < shared.sent and log.spares(self._peer, has):
-            acked[log] = shared.sent
+            self._peer.took(log, shared.sent, now)
 
     def missing(self) -> int:
         """How many changes the peer has yet to ack, of the tables that it is known to have.

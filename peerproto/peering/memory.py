@@ -76,7 +76,7 @@ class PeerMemory:
     acked: WeakKeyDictionary[ChangeLog, int] = attrs.Factory(WeakKeyDictionary)
     """By log: the number of our latest change in it that the peer has taken."""
     recent_acks: RecentAcks = attrs.Factory(RecentAcks)
-    """When the peer has acked our changes."""
+    """When the peer has taken them."""
     expires: WeakKeyDictionary[TableStore, int] = attrs.Factory(WeakKeyDictionary)
     """By table: how long the peer keeps an entry, in ms, as it has defined the table last."""
     differences: dict[str, str] = attrs.Factory(dict)
@@ -91,6 +91,11 @@ class PeerMemory:
         """Note that a session begins at ``now`` (ms)."""
         self.counters.new_conn += 1
         self.established_at = now
+
+    def took(self, log: ChangeLog, number: int, now: int) -> None:
+        """Note that the peer has taken our changes up to a number, at ``now`` (ms)."""
+        self.acked[log] = number
+        self.recent_acks.note(log, number, now)
 
     def began(self, process: Optional[int]) -> bool:
         """Note the process with which a session begins: whether it is not known to have got back

@@ -104,11 +104,8 @@ class Precedence:
             # Most tables of most nodes have no changes of their own: that is to cost nothing.
             if not log.head:
                 return _ALL
-            if self._peer.acked.get(log, 0) >= log.head:
-                if self.is_peerproto or not before:
-                    return _ALL
-                replaced: Mapping[bytes, Old] = before.of(reception.keys, now)
-                return Verdict(_NONE, _NONE, replaced=replaced) if replaced else _ALL
+            if self._peer.acked.get(log, 0) >= log.head and (self.is_peerproto or not before):
+                return _ALL
         if self._peer.local and self.teaching:
             # The new process of our name: what it sends is newer than ours.
             return _ALL

@@ -403,7 +403,8 @@ class Session:
         elif self.shares_wait:
             self._events.append(TaughtInPart())
         for shared, origin in self._teaching.origins:
-            self.peer.acked[shared.table.log] = shared.sent = origin
+            shared.sent = origin
+            self.peer.took(shared.table.log, origin, self._now)
             self._precedence.acked(shared.table, origin, origin)
         self.peer.log.info(self._now, "peer {peer} confirmed its lesson", peer=self.peer.name)
         if self.peer.local:
@@ -477,7 +478,7 @@ class Session:
                         self.peer,
                     )
                     shared.sent, shared.said = live.sent, live.said or shared.said
-                    self._acks.end_sparing(shared)
+                    self._acks.end_sparing(shared, self._now)
                     out += changes
         elif self.state is _TEACHING:
             self._teach(out, room)

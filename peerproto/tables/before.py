@@ -17,7 +17,7 @@ WHILE: Final = 1_000
 """How long a value may come back from a peer that has not read the change, in ms."""
 
 MOST: Final = 10_000
-"""Keys that are kept: those that were changed last."""
+"""Changes of which the keys are kept: the latest."""
 
 VALUES: Final = 8
 """Changes of a key of which the values are kept: the latest."""

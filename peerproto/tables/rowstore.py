@@ -427,10 +427,7 @@ class RowStore:
         return self._expiry.places + (0 if earlier is None else earlier.slots.places)
 
     def _too_many_places(self) -> bool:
-        places = self._expiry.places
-        if self._earlier_expiry is not None:
-            places += self._earlier_expiry.slots.places
-        return places > 2 * self.used + _SPARE
+        return self.places > 2 * self.used + _SPARE
 
     @property
     def excess(self) -> int:

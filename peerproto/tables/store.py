@@ -175,9 +175,8 @@ class TableStore(RowStore):
         stands for it: peers that were away hear of it, too. ``sparing`` tells who does not;
         ``until`` is the end of the tombstone (ms), if that is another one.
         """
-        deadline = self._deadline(key)
-        was_there = deadline is not None and deadline > now
-        entry = self.get(key, now)
+        deadline, entry = self._deadline(key), self.get(key, now)
+        was_there = entry is not None
         if entry is not None:
             blank = self.layout.codec.blank()
             self.before.note(key, self.layout, entry.decoded, blank, now)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.testing import MemoryNetwork
-from peerproto.wire.messages import Ack, Mark
+from peerproto.wire.messages import Ack, Control, Mark
 from tests.peering.test_session import COUNTERS, SessionTestCase, key, update
 from tests.support import begin
 
@@ -307,6 +307,18 @@ class OtherPeerTests(SessionTestCase):
             again = self.other.pull(1000, ago)
             self.assertEqual(again.endswith(update(2, key(1), b"\x09")), expected)
             self.assertEqual(self.values(), [9, 8])
+
+    def test_long_after_a_lesson(self) -> None:
+        """What was confirmed with a lesson more than a second ago was not acked just now."""
+        self.take(self.session, Mark.TIES.encode() + Ack(2, 1).encode())
+        self.take(self.other, Control.RESYNC_REQUEST.encode())
+        while self.sent_to_other():
+            pass
+        self.take(self.other, Control.RESYNC_CONFIRM.encode())
+        self.other.pull(1000, 2000)
+        self.take(self.session, update(1, key(1), b"\x09\x08\x07\x06"), now=2000)
+        self.assertEqual(self.values(), [9, 8])
+        self.assertEqual(self.other.pull(1000, 2000), b"")
 
     def test_a_haproxy_a_moment_after_the_ack(self) -> None:
         """What a HAProxy sends of a key, whether it has changed it or not, is sent to nobody."""
