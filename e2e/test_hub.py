@@ -42,7 +42,7 @@ class Stopwatch(Observer):
 async def test_fifty_lessons_at_once(mesh: Mesh) -> None:
     """50 peers are taught 20,000 entries in 4 tables at once: 99 of 100 live updates arrive
     within a tenth of the time that this takes, no session dies, and each peer costs at most
-    64 KiB."""
+    64 KiB, beside the order of the keys, which all lessons share: 16 bytes an entry."""
     declared = "\n".join(f"{name} = {line}" for name, line in {**TABLES, **LIVE}.items())
     peer = mesh.peerproto(declared=declared)
     others: list[Node] = [
@@ -103,7 +103,8 @@ async def test_fifty_lessons_at_once(mesh: Mesh) -> None:
     assert sent.keys() <= stopwatch.came.keys()
     lags = sorted(stopwatch.came[key] - sent[key] for key in sent)
     assert lags[int(len(lags) * 0.99)] < report["seconds"] / 10, (report, lags[-10:])
-    assert grown <= PUPILS * 65536, f"{grown / PUPILS:.0f} bytes a peer"
+    shared = 16 * len(TABLES) * ENTRIES
+    assert grown <= PUPILS * 65536 + shared, f"{grown / PUPILS:.0f} bytes a peer"
     print(f"{len(lags)} live updates, 99% within {lags[int(len(lags) * 0.99)] * 1000:.0f} ms;")
     print(f"{grown / PUPILS:.0f} bytes a peer; taught in {report['seconds']:.1f} s")
 

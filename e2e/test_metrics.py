@@ -25,6 +25,7 @@ from testbed import (
     get,
     promtool,
     until,
+    write_token,
 )
 
 DOC = Path(__file__).parent.parent / "doc"
@@ -118,9 +119,7 @@ async def test_names_of_haproxy(mesh: Mesh) -> None:
 async def fleet(mesh: Mesh) -> tuple[Peerproto, int, list[HAProxy]]:
     """Two HAProxies and a node that adds up what they count, and is asked with a token."""
     mesh.tables, mesh.rules = TABLES, RULES.format(table="counted")
-    token = mesh.folder / "token"
-    token.write_text(TOKEN)
-    token.chmod(0o600)
+    token = write_token(mesh.folder / "token", TOKEN)
     hub = mesh.peerproto(
         "hub",
         f"counted = {LINE} recv-only\nids = type integer size 1k expire 1h store gpc0",

@@ -19,7 +19,7 @@ from testbed import Mesh, Peerproto, ended, endlessly, free_port, get, pause, un
 
 from .conftest import oldest_and_newest
 from .deciding import LINE, tables_of
-from .test_aggregation import has_authority
+from .summing import has_authority
 
 RELOADS = int(os.environ.get("RELOADS", "3"))
 CLIENTS = 5_000

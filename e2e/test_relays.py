@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
+from functools import partial
 
 from pytest_twisted import ensureDeferred
 
 from testbed import HAProxy, Mesh, Node, Peerproto, get, pause, programs, until
 
-from .conftest import every_haproxy
+from .conftest import every_haproxy, oldest_and_newest
+from .deciding import STEADY
 from .test_sharing import RULES
 
 FLEET = 20
+
+READ = "was read again"
+"""What a node logs when it has read its file with SIGHUP."""
 
 LINE = "type string len 32 size 1k expire 10m store gpc0,http_req_cnt"
 TABLES = f"""\
@@ -162,3 +168,66 @@ async def test_two_hubs(mesh: Mesh) -> None:
     await haproxies[0].do("set table counted key torn data.gpc0 9")
     await all_say([*hubs, *haproxies], {**expected, "all": 7, "torn": 9})
     await quiet(hubs)
+
+
+async def steady(hub: Peerproto) -> list[str]:
+    """How many sessions there were with each peer; none has begun for some seconds. Nodes that were
+    just started may call each other, and break off both calls.
+
+    :raises AssertionError: one has.
+    """
+    before = re.findall(r"new_conn=\d+", await hub.ask("show peers"))
+    await pause(STEADY)
+    assert re.findall(r"new_conn=\d+", await hub.ask("show peers")) == before
+    return before
+
+
+@oldest_and_newest
+@ensureDeferred
+async def test_sighup(mesh: Mesh) -> None:
+    """A relay comes, changes and goes with SIGHUP: what is passed on changes with it, and sessions
+    stay."""
+    haproxies, hub = fleet(mesh, 3), mesh.peerproto("hub", f"counted = {LINE}")
+    await start([hub], haproxies)
+    sessions = await until(partial(steady, hub), "no more sessions begin")
+    a, b, c = haproxies
+
+    async def reads(relay: str) -> None:
+        """Have it read its file again, with this in it."""
+        hub.more = relay
+        hub.configure(mesh.nodes)
+        read = hub.log.read_text().count(READ)
+        hub.send_signal(signal.SIGHUP)
+
+        async def has_read() -> bool:
+            return hub.log.read_text().count(READ) > read
+
+        await until(has_read, "the node has read its file")
+        await hub.in_step(*(one.name for one in haproxies))
+
+    async def comes_to(key: str, *others: Node) -> None:
+        """Something is set at the first HAProxy, and comes to these alone."""
+        await a.do(f"set table counted key {key} data.gpc0 1")
+
+        async def has_come() -> bool:
+            for one in (hub, *others):
+                assert key in await said(one), one.name
+            return True
+
+        await until(has_come, f"{key} has come to {[one.name for one in others]}")
+        await quiet([hub])
+        for one in {b, c} - {*others}:
+            assert key not in await said(one), one.name
+
+    await comes_to("before")
+    await reads("[relay]\ntables = counted\n")
+    await comes_to("relayed", b, c)
+    # Of two hubs neither is told what the other one says.
+    await reads("[relay]\ntables = counted\nhubs = lb1 lb2\n")
+    await comes_to("of-a-hub", c)
+    await reads("[relay]\ntables = counted\nhubs = lb1 lb3\n")
+    await comes_to("of-another-hub", b)
+    await reads("")
+    await comes_to("after")
+    assert len(sessions) >= 3
+    assert re.findall(r"new_conn=\d+", await hub.ask("show peers")) == sessions

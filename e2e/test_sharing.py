@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterable
 from typing import Any
 
@@ -122,7 +123,14 @@ async def test_each_its_own(mesh: Mesh) -> None:
         new.share("counted", per_peer=True)
 
         async def port_is_free() -> bool:
-            return service.address() is None
+            # It has no address any more before its socket is closed.
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", node.port))
+                except OSError:
+                    return False
+                return True
 
         await until(port_is_free, "the old application listens no more")
         new.startService()

@@ -40,7 +40,7 @@ def faked(node: Node) -> Path:
     return ahead
 
 
-def step(ahead: Path, seconds: int) -> None:
+def step(ahead: Path, seconds: float) -> None:
     """Set the wall clock."""
     new = ahead.with_suffix(".new")
     new.write_text(f"{seconds:+}\n")

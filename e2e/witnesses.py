@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from testbed import Link, Mesh, Peerproto, endlessly, fields, free_port, until
 
 from .deciding import LINE, tables_of
-from .test_aggregation import has_authority
+from .summing import has_authority
 
 CLIENTS = 3
 """How many come to each HAProxy."""
@@ -35,6 +35,7 @@ UNHEARD = 5.0
 it after 4.5 s."""
 
 WRAPS = 1 << 32
+"""Time in ms after which the number of a lease begins again from 0."""
 
 TABLES = tables_of("")
 RULES = """\
@@ -107,8 +108,7 @@ class Witnesses:
 
     async def start(self) -> None:
         """Start all, and have clients come all the time."""
-        nowhere = f"127.0.0.1:{free_port()}"
-        self.hub.start([self.hub, *(attrs.evolve(one, place=nowhere) for one in self.haproxies)])
+        self.start_hub()
         linked = attrs.evolve(self.hub, place=self.link.address)
         for place, one in enumerate(self.haproxies):
             one.start([one, linked if place == self.last else self.hub])
@@ -117,6 +117,11 @@ class Witnesses:
         await has_authority(self.hub)
         self._visiting = Deferred.fromCoroutine(endlessly(self.visit, self._stop))
         await self.all_by_sums()
+
+    def start_hub(self) -> None:
+        """Start the node that adds up."""
+        nowhere = f"127.0.0.1:{free_port()}"
+        self.hub.start([self.hub, *(attrs.evolve(one, place=nowhere) for one in self.haproxies)])
 
     async def end(self) -> None:
         """No more clients come; what went wrong with one is raised."""

@@ -11,7 +11,8 @@ from peerproto.service.filters import Filter, Network, Prefix
 from peerproto.service.keeper import IKeeper
 from peerproto.service.nodetime import NodeTime
 from peerproto.service.observers import IObserver, Observer
-from peerproto.service.part import IPart, Metric, Part
+from peerproto.service.part import Detail, IPart, Member, Metric, Part
+from peerproto.service.portable import Portable, PortableTable
 from peerproto.service.query import Cursor, Page, StaleCursor
 from peerproto.service.service import StickTableService
 from peerproto.service.status import Lag, NodeStatus, PeerStatus, TableStatus
@@ -20,11 +21,13 @@ from peerproto.tables.changes import Cause
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.entry import Entry
 from peerproto.tables.record import Record
+from peerproto.tables.snapshot import Kept, Snapshot
 from peerproto.tables.store import TableFull
+from peerproto.tables.storedrows import StoredRows
 from peerproto.updates.stamping import UNSTAMPED
 
 # The wire
-from peerproto.wire.datatypes import Frequency
+from peerproto.wire.datatypes import Frequency, Kind
 from peerproto.wire.errors import (
     LocalProtocolError,
     MalformedMessage,
@@ -34,6 +37,7 @@ from peerproto.wire.errors import (
     RemoteProtocolError,
 )
 from peerproto.wire.keys import Key, KeyType
+from peerproto.wire.layout import Cell
 
 __version__ = "0.2.0"
 
@@ -41,10 +45,12 @@ __all__ = [
     "UNSTAMPED",
     "Batch",
     "Cause",
+    "Cell",
     "Command",
     "CommandError",
     "Cursor",
     "Declaration",
+    "Detail",
     "Entry",
     "Feed",
     "FeedOverrun",
@@ -53,12 +59,15 @@ __all__ = [
     "IKeeper",
     "IObserver",
     "IPart",
+    "Kept",
     "Key",
     "KeyType",
+    "Kind",
     "Lag",
     "Limits",
     "LocalProtocolError",
     "MalformedMessage",
+    "Member",
     "Metric",
     "Network",
     "NodeStatus",
@@ -69,13 +78,17 @@ __all__ = [
     "Part",
     "PeerError",
     "PeerStatus",
+    "Portable",
+    "PortableTable",
     "Prefix",
     "Record",
     "RefusedHello",
     "RemoteProtocolError",
+    "Snapshot",
     "StaleCursor",
     "StickTable",
     "StickTableService",
+    "StoredRows",
     "TableFull",
     "TableStatus",
     "__version__",

@@ -2,6 +2,7 @@
 
 from peerproto.testing.entries import Text, Update
 from testbed.authority import Authority
+from testbed.browser import Browser, Window
 from testbed.conversation import Conversation, closed, converse, fields, get
 from testbed.haproxy import HAProxy
 from testbed.link import BUFFER, Link
@@ -12,7 +13,7 @@ from testbed.ports import free_port
 from testbed.programs import Program, default, missing, programs
 from testbed.prometheus import Prometheus, promtool
 from testbed.rawpeer import Acks, RawListener, RawPeer
-from testbed.rest import Rest
+from testbed.rest import Rest, write_token
 from testbed.stream import Event, EventStream
 from testbed.waiting import PATIENCE, endlessly, pause, reactor, until, wait
 
@@ -22,6 +23,7 @@ __all__ = [
     "TWIST",
     "Acks",
     "Authority",
+    "Browser",
     "Conversation",
     "Entry",
     "Event",
@@ -38,6 +40,7 @@ __all__ = [
     "Rest",
     "Text",
     "Update",
+    "Window",
     "closed",
     "converse",
     "default",
@@ -54,4 +57,5 @@ __all__ = [
     "reactor",
     "until",
     "wait",
+    "write_token",
 ]

@@ -29,6 +29,11 @@ class Conversation(Protocol):
         transport: Any = self.transport
         transport.write(data)
 
+    def end(self) -> None:
+        """Close the sending side: nothing more is said."""
+        transport: Any = self.transport
+        transport.loseWriteConnection()
+
     def stop_reading(self) -> None:
         """Leave everything that comes in the kernel's buffers."""
         transport: Any = self.transport
@@ -44,11 +49,11 @@ class Conversation(Protocol):
         transport.abortConnection()
 
 
-async def converse(port: int) -> Conversation:
-    """Connect to a port."""
-    conversation: Conversation = await connectProtocol(
-        TCP4ClientEndpoint(reactor, "127.0.0.1", port), Conversation()
-    )
+async def converse(port: int, source: str = "") -> Conversation:
+    """Connect to a port, from an address of the loopback if not from that of everybody."""
+    bound = (source, 0) if source else None
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=bound)
+    conversation: Conversation = await connectProtocol(endpoint, Conversation())
     return conversation
 
 
@@ -62,9 +67,9 @@ async def closed(conversation: Conversation, what: object) -> bytes:
     return conversation.received
 
 
-async def get(port: int, path: str = "/") -> int:
-    """The status of a request to a HAProxy."""
-    return int((await _answer(port, path)).split(b" ")[1])
+async def get(port: int, path: str = "/", source: str = "") -> int:
+    """The status of a request to a HAProxy: see `converse`."""
+    return int((await _answer(port, path, source)).split(b" ")[1])
 
 
 async def fields(port: int, path: str = "/") -> dict[str, str]:
@@ -73,8 +78,8 @@ async def fields(port: int, path: str = "/") -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
-async def _answer(port: int, path: str) -> bytes:
-    conversation = await converse(port)
+async def _answer(port: int, path: str, source: str = "") -> bytes:
+    conversation = await converse(port, source)
     conversation.send(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
     await conversation.closed
     return conversation.received

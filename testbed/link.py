@@ -43,12 +43,16 @@ class _Side(Protocol):
         self.gone = False
         self.full = False
         """Whether the other side takes no more for now."""
+        self.carried = bytearray()
+        """What was carried from this side, if the link records."""
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             transport.socket.setsockopt(socket.SOL_SOCKET, option, BUFFER)
         self.obey()
+        if self.link.refuses:
+            self.close()
 
     def obey(self) -> None:
         """Read, or read no more: the sender's buffers then fill, as with a slow reader."""
@@ -108,6 +112,8 @@ class _Side(Protocol):
             self.waiting.append(data)
         elif not self.other.gone:
             self.link.note(self.is_caller)
+            if self.link.records:
+                self.carried += data
             self.other.send(data)
 
     def send(self, data: bytes) -> None:
@@ -140,6 +146,8 @@ class Link:
     """Carry everything at once, and cut nothing."""
     hole: bool = False
     """Carry nothing, and close nothing: neither side learns that the other is gone."""
+    refuses: bool = False
+    """Take no connections; see `refuse`."""
     stalled_there: bool = False
     """Take nothing from callers; see `stall`."""
     stalled_back: bool = False
@@ -150,6 +158,8 @@ class Link:
     """The same for what came from the target."""
     most_back: Optional[int] = None
     """Bytes to take from the target, about, before it is stalled."""
+    records: bool = False
+    """Keep what is carried: see `recorded`."""
     sides: list[_Side] = attrs.Factory(list)
     listening: Any = None
 
@@ -159,6 +169,14 @@ class Link:
         near = [side for side in self.sides if not side.gone]
         sides = near + [side.other for side in near if side.other is not None]
         return self.calm and not any(side.delayed or side.spent for side in sides)
+
+    def recorded(self) -> list[tuple[bytes, bytes]]:
+        """What each connection that is there has carried: from its caller, and back to it."""
+        return [
+            (bytes(near.carried), bytes(near.other.carried))
+            for near in self.sides
+            if near.other is not None
+        ]
 
     @property
     def port(self) -> int:
@@ -221,8 +239,14 @@ class Link:
             if near.other is not None:
                 near.other.close()
 
+    def refuse(self) -> None:
+        """Break all connections, and each that comes, until it is healed."""
+        self.refuses = True
+        self.cut()
+
     def heal(self) -> None:
         """Carry everything again. Connections that have lost bytes are broken."""
+        self.refuses = False
         if self.hole:
             self.hole = False
             self.cut()

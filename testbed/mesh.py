@@ -55,6 +55,15 @@ class Mesh:
             assert isinstance(node, (HAProxy, Peerproto))
             node.start(self.nodes)
 
+    async def pair(self, peer: Peerproto, tables: str, frontend: str) -> tuple[HAProxy, HAProxy]:
+        """Two HAProxies, lb1 and lb2: all nodes are started, and in step with a peerproto."""
+        a, b = (self.haproxy(name, tables, frontend) for name in ("lb1", "lb2"))
+        self.start()
+        for haproxy in (a, b):
+            await haproxy.up()
+        await peer.in_step(a.name, b.name)
+        return a, b
+
     def end(self) -> None:
         """End all processes of all nodes, and print what they logged."""
         for node in self.nodes:

@@ -185,6 +185,10 @@ class Node:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition(f"{what}:")[2].split()[0]) * 1024
 
+    def forget_peak(self) -> None:
+        """Have ``VmHWM`` begin anew, from what its process has now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def processor(self) -> float:
         """Seconds of processor time that its process has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

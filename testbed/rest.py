@@ -13,6 +13,13 @@ from testbed.conversation import Conversation, converse
 from testbed.waiting import reactor
 
 
+def write_token(path: Path, token: str) -> Path:
+    """A file with a token, which nobody else may read."""
+    path.write_text(token)
+    path.chmod(0o600)
+    return path
+
+
 @attrs.frozen
 class Reply:
     """What was answered."""

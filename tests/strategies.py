@@ -15,7 +15,15 @@ from peerproto.wire.dictionary import SendingDictionary
 from peerproto.wire.frames import FrameBuffer
 from peerproto.wire.keys import FIXED_LENGTH, KeyType
 from peerproto.wire.layout import Column, Layout
-from peerproto.wire.messages import Ack, Control, ErrorMessage, TableDefinition, TableSwitch
+from peerproto.wire.messages import (
+    Ack,
+    Control,
+    ErrorMessage,
+    Mark,
+    RelayedTable,
+    TableDefinition,
+    TableSwitch,
+)
 
 uint32 = st.integers(0, 2**32 - 1)
 uint64 = st.integers(0, 2**64 - 1)
@@ -89,6 +97,8 @@ messages = st.one_of(
     definitions,
     st.builds(TableSwitch, uint64),
     st.builds(Ack, uint64, uint32),
+    st.sampled_from(Mark),
+    st.builds(RelayedTable, names, st.booleans()),
 )
 
 

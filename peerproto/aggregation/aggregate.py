@@ -6,7 +6,8 @@ would be read wrong by now, though nothing of it has changed, since the period o
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import Final, Optional
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,10 +23,17 @@ from peerproto import (
     StickTable,
     StickTableService,
 )
-from peerproto.aggregation.agenda import Agenda
+from peerproto.aggregation.agenda import Agenda, Keys
 from peerproto.aggregation.authority import Authority
 from peerproto.aggregation.comparison import Comparison
-from peerproto.aggregation.lease import LONGEST_LAG, Lease, Vouch, lease_table
+from peerproto.aggregation.lease import (
+    LONGEST_LAG,
+    RENEWED,
+    RENEWED_BEHIND,
+    Lease,
+    Vouch,
+    lease_table,
+)
 from peerproto.aggregation.output import Output
 from peerproto.aggregation.publishing import Publisher
 from peerproto.aggregation.rules import Rules
@@ -34,12 +42,11 @@ from peerproto.aggregation.throughput import Throughput
 from peerproto.service.peer import Peer
 
 AT_ONCE: Final = 100
-"""Keys that are published in one step: a few ms."""
+"""Keys that are published together: one to four ms."""
 
-_BEHIND: Final = 1000
-_AT_ONCE_BEHIND: Final = 400
-"""While more keys than so many wait, this many are published in one step: each step is written to
-each peer, which costs the more the smaller it is."""
+SLICE: Final = 0.005
+"""Seconds from which on no more is published in one step. Each step is written to each peer, which
+costs the more the smaller it is."""
 
 _RETRY: Final = 1000
 """Time in ms after which work that failed is begun again."""
@@ -59,8 +66,11 @@ class Aggregate(Observer):
         rules: Rules,
         clock: IReactorTime,
         own: Optional[set[str]] = None,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``own`` are the outputs that aggregates have declared themselves."""
+        """``own`` are the outputs that aggregates have declared themselves; ``seconds`` tells how
+        long a step takes."""
+        self._seconds = seconds
         self._service = service
         self._outputs = Output(service, rules, set() if own is None else own)
         self._clock = clock
@@ -84,6 +94,9 @@ class Aggregate(Observer):
         self._source: Optional[StickTable] = None
         self.trouble: Optional[str] = "it has not begun"
         """Why nothing can be summed, in words; ``None`` if it can."""
+        self.stands_since = service.now()
+        """Since when (in ms) the sums have authority, or have none: as `why_not` said last."""
+        self._had_authority = False
         self._departed: dict[str, int] = {}
         """When (in ms) the current connections of peers count no more."""
         self._alarm: Optional[IDelayedCall] = None
@@ -94,7 +107,13 @@ class Aggregate(Observer):
         self._lease: Optional[Lease] = None
         if rules.lease is not None:
             self._lease = Lease(
-                service, rules.lease, rules.output, clock, self.vouch, self.has_published
+                service,
+                rules.lease,
+                rules.output,
+                clock,
+                self.vouch,
+                self.has_published,
+                RENEWED if rules.source_lease is None else RENEWED_BEHIND,
             )
 
     # -- from beginning to end ---------------------------------------------
@@ -141,6 +160,7 @@ class Aggregate(Observer):
         """See `IObserver`."""
         if table.name in (self.rules.source, self.rules.output):
             self._look_at_tables()
+            self.why_not()
 
     def table_redeclared(self, table: StickTable, before: Declaration) -> None:
         """See `IObserver`."""
@@ -210,7 +230,10 @@ class Aggregate(Observer):
         """Something has happened that authority may depend on."""
         if self.sources.choose():
             self._look_at_all()
-        self.authority.look(self._service.now())
+        now = self._service.now()
+        self.sources.look(now)
+        self.authority.look(now)
+        self.why_not()
         self._go_on()
         self._set_alarm()
         if self._lease is not None:
@@ -218,12 +241,22 @@ class Aggregate(Observer):
 
     def vouch(self) -> Optional[Vouch]:
         """What the sums are vouched for; ``None`` if they are not to be relied on."""
+        if self.sources.choose():
+            # One that stands in for another is vouched for once it is added up.
+            self._look_at_all()
         if self.why_not() is not None or self.lag() > LONGEST_LAG:
             return None
         return self.authority.vouch()
 
     def why_not(self) -> Optional[str]:
         """Why the sums have no authority, in words; ``None`` if they have."""
+        why = self._why_not()
+        if self._had_authority != (why is None):
+            self._had_authority = why is None
+            self.stands_since = self._service.now()
+        return why
+
+    def _why_not(self) -> Optional[str]:
         if self.trouble is not None:
             return self.trouble
         if self._failed_at is not None:
@@ -247,10 +280,12 @@ class Aggregate(Observer):
     # -- what is to be published -------------------------------------------
 
     def _look_at_all(self) -> None:
-        """Publish all keys of all shares, and look at all sums that there are."""
-        output = self.publisher.output
-        if self._source is not None and output is not None:
-            tables = [*self._source.contributions().values(), output]
+        """Publish all keys of all shares, and look at all sums that there are, and at what is
+        known of sums that are gone."""
+        output, last_said = self.publisher.output, self.publisher.last_said
+        if self._source is not None and output is not None and last_said is not None:
+            shares = self._source.contributions().values()
+            tables: list[Keys] = [*shares, output, last_said]
             self._agenda.look_at_all(tables, self._service.now())
             if self._lease is not None:
                 self._lease.wait()
@@ -304,13 +339,20 @@ class Aggregate(Observer):
         while True:
             self._take_changes()
             now = self._service.now()
-            at_once = AT_ONCE if len(self._agenda) <= _BEHIND else _AT_ONCE_BEHIND
-            if self._may_publish and (keys := self._agenda.take(at_once, now)):
-                self.publisher.publish(keys, self._agenda.returns)
+            if self._may_publish:
+                self._publish_some(now)
             has_more = self._agenda.walk_on() or len(self._feed) > 0
             if not (has_more or (self._may_publish and self._agenda.has_some(now))):
                 return
             yield
+
+    def _publish_some(self, now: int) -> None:
+        """Publish what is to be published ``now`` (ms), for the time of a step."""
+        end = self._seconds() + SLICE
+        while keys := self._agenda.take(AT_ONCE, now):
+            self.publisher.publish(keys, self._agenda.returns)
+            if self._seconds() >= end:
+                break
 
     @property
     def _may_publish(self) -> bool:
@@ -320,6 +362,8 @@ class Aggregate(Observer):
         self._working = None
         self._listen()
         self._set_alarm()
+        if self._lease is not None and not self._lease.holds and self.authority.has_begun:
+            self._lease.look()
 
     def _failed(self, reason: Failure) -> None:
         self._working = None
@@ -330,6 +374,7 @@ class Aggregate(Observer):
                 name=self.rules.source,
             )
             self._failed_at = self._service.now()
+            self.why_not()
             self._set_alarm()
 
     # -- time --------------------------------------------------------------

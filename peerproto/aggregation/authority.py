@@ -6,7 +6,7 @@ from typing import Final, Optional
 
 from peerproto import StickTableService
 from peerproto.aggregation.lease import Vouch
-from peerproto.aggregation.rules import Rules, alternatives
+from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.sources import Sources
 
 _LOOK: Final = 100
@@ -56,17 +56,11 @@ class Authority:
         if not self.has_begun:
             ends = [self._wait_until]
         times = [end for end in ends if end > now]
-        comes_in = self._rules.source_lease is not None or any(
-            map(self._is_connected, self._missing)
-        )
+        comes_in = self._rules.source_lease is not None or self._sources.may_come_in
         if not self.has_begun or comes_in:
             # From the last look on: who asks for this more often is not to put it off for ever.
             times.append(self._looked_at + _LOOK)
         return min(times, default=None)
-
-    def _is_connected(self, word: str) -> bool:
-        peers = self._service.peers
-        return any(name in peers and peers[name].connected for name in alternatives(word))
 
     def why_not(self) -> Optional[str]:
         """Why the sum has no authority, in words; ``None`` if it has."""
@@ -78,5 +72,18 @@ class Authority:
         return f"{', '.join(late)} missing" if late else None
 
     def vouch(self) -> Optional[Vouch]:
-        """What the sums are vouched for; ``None`` if they may be behind."""
-        return None if self.why_not() is not None else self._sources.vouch()
+        """What the sums are vouched for; ``None`` if they may be behind.
+
+        They may be at once when a source is missed, before the next look.
+        """
+        if self.why_not() is not None or self._misses_another:
+            return None
+        return self._sources.vouch()
+
+    @property
+    def _misses_another(self) -> bool:
+        """Whether a source is not in that was at the last look."""
+        return any(
+            word not in self._missing and not self._sources.is_in(word)
+            for word in self._rules.expect
+        )

@@ -37,6 +37,10 @@ LENGTH: Final = 1000
 RENEWED: Final = 250
 """Time in ms after which it is renewed."""
 
+RENEWED_BEHIND: Final = 100
+"""The same for one that holds no longer than those of its sources. Each level takes so much of what
+is left, and HAProxies are to have some left when a process has to wait for the processor."""
+
 LONGEST_LAG: Final = 250
 """Age in ms of a change that is not published, from which on the sums are not vouched for."""
 
@@ -119,12 +123,14 @@ class Lease:
         clock: IReactorTime,
         vouch: Callable[[], Optional[Vouch]],
         published: Callable[[int], bool],
+        renewed: int = RENEWED,
     ) -> None:
         """
         :param name: that of the table.
         :param output: the table with the sums.
         :param vouch: tells what the sums are vouched for; ``None`` if they are not.
         :param published: tells whether all is published that was known at a time (in ms).
+        :param renewed: time in ms after which it is renewed.
         """
         self._service = service
         self._name = name
@@ -132,6 +138,7 @@ class Lease:
         self._clock = clock
         self._vouch = vouch
         self._published = published
+        self._renewed = renewed
         self._waits_for: Optional[int] = None
         """A time (in ms): all that was known then is to be published before the next renewal."""
         self._vouched: Optional[int] = None
@@ -156,6 +163,11 @@ class Lease:
         """
         self._service.share(self._name, learn=False, after=self._output, stamp=_NUMBER_AT)
         self._renew()
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was renewed and is not ended since."""
+        return self._vouched is not None
 
     def look(self) -> None:
         """Something has happened: say so at once, if it changes whether the sums are vouched
@@ -192,7 +204,7 @@ class Lease:
             self.wait()
         if self._waits_for is not None and self._published(self._waits_for):
             self._waits_for = None
-        delay = RENEWED if self._waits_for is None else _AGAIN
+        delay = self._renewed if self._waits_for is None else _AGAIN
         self._due = now + delay
         self._next = self._clock.callLater(delay / 1000, self._renew)
         if self._waits_for is None:

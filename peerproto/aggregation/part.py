@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from peerproto import Command, CommandError, Metric, Part, StickTableService
-from peerproto.aggregation.aggregate import Aggregate
-from peerproto.aggregation.showing import one_key, one_table
+from peerproto import Command, CommandError, Detail, Metric, Part, StickTableService
+from peerproto.aggregation.showing import detail, one_key, one_table
 from peerproto.service.command import Answer
 from peerproto.service.part import Plain
+
+if TYPE_CHECKING:
+    from peerproto.aggregation.aggregate import Aggregate
 
 NAME = "aggregation"
 """The name of the part."""
@@ -30,6 +33,10 @@ class AggregationPart(Part):
             status[f"{name}.keys"] = one.keys()
             status[f"{name}.authority"] = one.why_not() is None
         return status
+
+    def details(self) -> Iterable[Detail]:
+        """See `IPart`."""
+        return [detail(one, self._service) for one in self._aggregates.values()]
 
     def not_ready(self) -> str | None:
         """See `IPart`."""

@@ -12,6 +12,7 @@ from peerproto.aggregation.returns import Returns
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.sources import Sources
 from peerproto.aggregation.throughput import Throughput
+from peerproto.service.lastsaid import LastSaid
 from peerproto.service.sums import Sums, Total
 
 
@@ -35,6 +36,10 @@ class Publisher:
         self._sources = sources
         self._connected = connected
         self._sums: Optional[Sums] = None
+        self.last_said: Optional[LastSaid] = None
+        """What sources have said last, as far as they say different things."""
+        self._layouts: Optional[tuple[object, ...]] = None
+        """The source, its layout and that of the output, for which that is so."""
         self.output: Optional[StickTable] = None
         """The table that the sums go to; ``None`` if nothing can be summed."""
         self.lacks: Optional[str] = None
@@ -48,13 +53,16 @@ class Publisher:
         :raises LocalProtocolError: one cannot be summed to the other; nothing is published then.
         """
         self.close()
+        layouts = source, source.layout, output.layout
         self._sums = Sums(
             source,
             output,
             self._rules.tags,
             stamped=self._rules.stamped,
             numbered=self._rules.source_lease is not None,
+            last_said=self.last_said if layouts == self._layouts else None,
         )
+        self.last_said, self._layouts = self._sums.last_said, layouts
         self.output = output
 
     def close(self) -> None:
@@ -77,7 +85,7 @@ class Publisher:
         output, sums = self.output, self._sums
         assert output is not None and sums is not None
         now = self._service.now()
-        totals, nothing = sums.of(keys, self._sources.names(), self._connected)
+        totals, nothing = sums.of(keys, self._sources.words(), self._connected)
         for total in totals:
             returns.put(total.raw_key, None if total.again is None else now + total.again)
         self.published.add(self._store(output, totals), now)

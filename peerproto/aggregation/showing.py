@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from peerproto import CommandError, LocalProtocolError, StickTableService
-from peerproto.aggregation.aggregate import Aggregate
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from peerproto import CommandError, Detail, LocalProtocolError, Member, StickTableService
 from peerproto.service.command import Answer
 from peerproto.service.text import format_entry, parse_key
+
+if TYPE_CHECKING:
+    from peerproto.aggregation.aggregate import Aggregate
 
 
 def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
@@ -14,36 +19,57 @@ def one_table(aggregate: Aggregate, service: StickTableService) -> Answer:
     why = aggregate.why_not()
     yield (
         f"# aggregate: {rules.source}, to: {rules.output}, authority: "
-        f"{'yes' if why is None else f'no ({why})'}, keys: {aggregate.keys()},"
+        f"{'yes' if why is None else f'no ({why})'},"
+        f" for: {(now - aggregate.stands_since) // 1000} s, keys: {aggregate.keys()},"
         f" waiting: {aggregate.waiting}, lag: {aggregate.lag()} ms,"
         f" published: {aggregate.published.total} ({aggregate.published.per_second(now)}/s)\n"
     )
+    for one in members(aggregate, service):
+        expected = "yes" if rules.expects(one.name) else "no"
+        notes = "".join(f"; {note}" for note in one.notes)
+        entries = one.values["entries"]
+        yield f"  {one.name}: {one.state}, expected={expected}, entries={entries}{notes}\n"
+
+
+def members(aggregate: Aggregate, service: StickTableService) -> Iterator[Member]:
+    """The sources of an aggregate, with what stands in the way of each."""
+    rules = aggregate.rules
     source = service.find_table(rules.source)
     shares = {} if source is None else source.contributions()
-    added_up = aggregate.sources.names()
+    now = service.now()
+    aggregate.sources.look(now)
     for name in rules.names(service.peers):
-        peer = service.peers.get(name)
-        if peer is None:
-            state = "no peer of this node"
-        elif not peer.connected:
-            state = "not connected"
-        elif not peer.has_taught(rules.source):
-            state = "has not taught yet"
-        elif peer.shares_wait:
-            state = "may have yet to get back what it had"
-        elif aggregate.sources.has_just_come(peer):
-            state = "has just come"
-        elif aggregate.sources.vouched(name) is None:
-            state = "vouches for nothing"
-        elif name not in added_up:
-            state = "in reserve"
+        since = aggregate.sources.in_since(name)
+        if since is None:
+            state = aggregate.sources.why_out(name) or "has just come"
         else:
-            ago = peer.status().handshake_ago or 0
-            state = f"in for {ago // 1000} s"
-        expected = "yes" if rules.expects(name) else "no"
+            state = f"in for {(now - since) // 1000} s"
         entries = len(shares[name]) if name in shares else 0
-        notes = "".join(f"; {one}" for one in aggregate.comparison.differences(name))
-        yield f"  {name}: {state}, expected={expected}, entries={entries}{notes}\n"
+        values = {"expected": rules.expects(name), "entries": entries}
+        yield Member(
+            name, since is not None, state, values, tuple(aggregate.comparison.differences(name))
+        )
+
+
+def detail(aggregate: Aggregate, service: StickTableService) -> Detail:
+    """An aggregate with its sources."""
+    rules, now = aggregate.rules, service.now()
+    values = {
+        "keys": aggregate.keys(),
+        "waiting": aggregate.waiting,
+        "lag_ms": aggregate.lag(),
+        "published": aggregate.published.total,
+        "published_per_s": aggregate.published.per_second(now),
+        "lease": rules.lease,
+    }
+    return Detail(
+        rules.source,
+        rules.source,
+        rules.output,
+        aggregate.why_not(),
+        values,
+        tuple(members(aggregate, service)),
+    )
 
 
 def one_key(aggregate: Aggregate, service: StickTableService, text: str) -> Answer:

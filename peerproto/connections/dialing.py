@@ -227,7 +227,7 @@ class _Attempt:
         why = f"cannot connect: {reason.getErrorMessage()}"
         if self._peer.trouble != why:
             self._peer.trouble = why
-            self._log.warn("peer {peer}: {why}", peer=self._peer.name, why=why)
+            self._log.warn("peer {peer}: {why}", peer=self._peer.shown, why=why)
         return reason
 
 

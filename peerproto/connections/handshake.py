@@ -290,4 +290,4 @@ class CallingHandshake(Handshake):
     def trouble(self, why: str) -> None:
         if self._peer.trouble != why:
             self._peer.trouble = why
-            self._peer.log.warn(self.now(), "peer {peer}: {why}", peer=self._peer.name, why=why)
+            self._peer.log.warn(self.now(), "peer {peer}: {why}", peer=self._peer.shown, why=why)

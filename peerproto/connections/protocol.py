@@ -158,7 +158,7 @@ class SessionProtocol(Protocol):
     def _failed(self, reason: Failure) -> None:
         """Something of ours went wrong: this session ends, and no other."""
         self._log.failure(
-            "the session with peer {peer} failed", reason, peer=self.session.peer.name
+            "the session with peer {peer} failed", reason, peer=self.session.peer.shown
         )
         self._abort()
 

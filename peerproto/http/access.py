@@ -70,7 +70,7 @@ class Access:
         if origin is not None and not self._is_same(origin, host):
             raise Problem.wrong("header.Origin", origin, "none, or that of this node", 403)
         site = _only(request, "Sec-Fetch-Site")
-        if site in ("cross-site", "same-site") and origin is None:
+        if site in ("cross-site", "same-site") and origin is None and not _is_visit(request):
             raise Problem.wrong("header.Sec-Fetch-Site", site, "same-origin or none", 403)
 
     def _is_own(self, host: str, request: Request) -> bool:
@@ -92,7 +92,10 @@ class Access:
         return False
 
     def _is_same(self, origin: str, host: Optional[str]) -> bool:
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         if parts.scheme not in ("http", "https") or not parts.netloc:
             return False
         if host is not None and parts.netloc.lower() == host.lower():
@@ -116,7 +119,8 @@ class Access:
                 raise _unknown("a token that is not the right one")
             role = "writer" if is_writer else "reader"
             reads, writes = True, is_writer
-        return Caller(role, place_of(request), reads, writes and settings.allow_writes)
+        place = place_of(request.getClientAddress(), request.transport)
+        return Caller(role, place, reads, writes and settings.allow_writes)
 
     def admit(self, request: Request, needs: Needs) -> Caller:
         """See that a request may do what it is to do: who has sent it.
@@ -133,6 +137,17 @@ class Access:
                 raise _unknown("no token")
             raise Problem(403, "readers may not write: that takes the token of writers")
         return caller
+
+
+def _is_visit(request: Request) -> bool:
+    """Whether somebody follows a link to the dashboard: it is a page without data, and no page of
+    another site sees what it shows."""
+    return (
+        request.method in (b"GET", b"HEAD")
+        and request.path == b"/"
+        and _only(request, "Sec-Fetch-Mode") == "navigate"
+        and _only(request, "Sec-Fetch-Dest") == "document"
+    )
 
 
 def _unknown(read: str) -> Problem:
@@ -166,18 +181,16 @@ def _name_of(host: str) -> Optional[str]:
     return name.lower().rstrip(".")
 
 
-def place_of(request: Request) -> str:
-    """Where a request comes from, in words."""
-    address: Any = request.getClientAddress()
+def place_of(address: Any, transport: Any) -> str:
+    """Where a client is, in words, by its address; ``transport`` is that of its connection."""
     if isinstance(address, (IPv4Address, IPv6Address)):
         host = f"[{address.host}]" if ":" in address.host else address.host
         return f"{host}:{address.port}"
-    return _process_of(request) or "a UNIX socket"
+    return _process_of(transport) or "a UNIX socket"
 
 
-def _process_of(request: Request) -> Optional[str]:
+def _process_of(transport: Any) -> Optional[str]:
     """The process at the other end of a UNIX socket, as the kernel says it."""
-    transport = getattr(request.channel, "transport", None)
     handle = getattr(transport, "getHandle", lambda: None)()
     if not isinstance(handle, socket.socket):
         return None

@@ -23,7 +23,7 @@ HEADERS: Final = {
 }
 """Headers of all answers: no browser keeps, runs or frames one, or shows it to another page."""
 
-_IN_MARKUP: Final = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+_ESCAPED: Final = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\x7f"}
 
 
 @attrs.frozen
@@ -38,9 +38,9 @@ class Answer:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON in ASCII, which is none of the characters that begin something in markup."""
+    """JSON of printable ASCII, without the characters that begin something in markup."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.translate(_IN_MARKUP).encode("ascii")
+    return text.translate(_ESCAPED).encode("ascii")
 
 
 def set_headers(request: Request, headers: Mapping[str, str] = {}) -> None:
@@ -54,7 +54,7 @@ def write(request: Request, answer: Answer) -> None:
     request.setResponseCode(answer.status)
     set_headers(request, answer.headers)
     if answer.value is None:
-        if answer.status != 204:
+        if answer.status not in (204, 304):
             request.setHeader(b"Content-Length", b"0")
         request.write(b"")
         return

@@ -24,7 +24,7 @@ import twisted
 from peerproto import Metric as PartMetric
 from peerproto import NodeStatus, PeerStatus, StickTableService, TableStatus
 from peerproto.http.lateness import Lateness
-from peerproto.http.printable import printable
+from peerproto.service.printable import printable
 from peerproto.service.status import LACKS, RESYNC_STATES, SESSION_STATES
 
 _log: Final = Logger()

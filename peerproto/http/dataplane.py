@@ -73,6 +73,9 @@ _ARRAYS: Final = ("gpc", "gpc_rate", "gpt")
 _VALUES: Final = frozenset((*_COUNTERS, *_RATES))
 """The values that its entries have."""
 
+_FIELDS: Final = _VALUES - {"http_fail_cnt", "http_fail_rate"}
+"""Those that its tables may name: its specification has no others."""
+
 _ELEMENT: Final = closed({"value": NUMBER, "idx": COUNT})
 ENTRY: Final = closed(
     {
@@ -93,7 +96,12 @@ TABLE: Final = closed(
         "used": COUNT,
         "fields": many(
             closed(
-                {"field": TEXT, "type": {"enum": ["rate", "counter"]}, "period": COUNT}, "period"
+                {
+                    "field": {"enum": sorted(_FIELDS)},
+                    "type": {"enum": ["rate", "counter"]},
+                    "period": COUNT,
+                },
+                "period",
             )
         ),
     },
@@ -254,7 +262,7 @@ class DataPlaneRoutes:
 def _table(table: StickTable) -> dict[str, Any]:
     fields = []
     for cell in table.layout.printed:
-        if cell.name in _VALUES:
+        if cell.name in _FIELDS:
             rate = {"type": "rate", "period": cell.column.period}
             is_rate = cell.column.period is not None
             fields.append({"field": cell.name, **(rate if is_rate else {"type": "counter"})})

@@ -14,6 +14,7 @@ from peerproto.http.schemas import FILTER
 from peerproto.http.showing import entry_shown
 from peerproto.http.tables import key_of, share_of, table_of
 from peerproto.service.filters import OPERATORS, Condition, Network, Prefix
+from peerproto.service.portable import portables
 from peerproto.service.query import Rank, Steps
 
 MOST_ENTRIES: Final = 1000
@@ -21,6 +22,9 @@ MOST_ENTRIES: Final = 1000
 
 ENTRIES: Final = 100
 """Entries of a page, if nothing is said."""
+
+MOST_KEYS: Final = 40
+"""Keys of one request."""
 
 MOST_FILTERS: Final = 10
 """Filters of one request."""
@@ -42,6 +46,12 @@ QUERY: Final = (
         FILTER,
         many=True,
     ),
+    Parameter(
+        "key",
+        "The entries of these keys alone, in this order and on one page; of a table that is shared"
+        " per peer, the shares of each.",
+        many=True,
+    ),
     Parameter("prefix", "What keys begin with, in a table of type string."),
     Parameter("cidr", "The network that keys are of, in a table of type ip or ipv6."),
     Parameter(
@@ -54,9 +64,18 @@ QUERY: Final = (
         "Entries of a page.",
         {"type": "integer", "minimum": 1, "maximum": MOST_ENTRIES, "default": ENTRIES},
     ),
+    Parameter(
+        "raw",
+        "With `yes`, entries as `import` takes them: without a loss, and with absolute times.",
+        {"enum": ["yes", "no"], "default": "no"},
+    ),
     Parameter("cursor", "`next` of the page before; the other parameters stay the same."),
     PEER,
 )
+
+
+_WITHOUT_KEYS: Final = ("filter", "prefix", "cidr", "sort", "limit", "cursor")
+"""What chooses and orders entries otherwise."""
 
 
 class EntryRoutes:
@@ -71,16 +90,39 @@ class EntryRoutes:
         if call.one("peer") is not None:
             table = share_of(table, call.one("peer"))
         conditions = conditions_of(table, call)
+        if "key" in call.query:
+            return await self._of_keys(table, call)
         limit = call.number("limit", ENTRIES, 1, MOST_ENTRIES)
         cursor = call.one("cursor")
+        raw = table if _raw(call) else None
         if (sort := call.one("sort")) is not None:
-            return await self._sorted(table, limit, sort, cursor, conditions)
+            return await self._sorted(table, limit, sort, cursor, conditions, raw)
         page = await table.page_in_turns(limit, _cursor(Cursor, cursor), *conditions, looks=LOOKS)
-        return await self._written(page.entries, page.after)
+        return await self._written(page.entries, page.after, raw)
 
-    async def _written(self, entries: list[Entry], after: Union[Cursor, Rank, None]) -> Answer:
-        """The answer that a page is, written in turns with others: a thousand entries take long."""
-        pieces = await self._service.in_turns(_pieces(entries))
+    async def _of_keys(self, table: StickTable, call: Call) -> Answer:
+        """The entries of some keys: those that there are."""
+        for other in _WITHOUT_KEYS:
+            if other in call.query:
+                raise Problem.unfit(f"query.{other}", call.one(other), "no such parameter with key")
+        given = call.query["key"]
+        if len(given) > MOST_KEYS:
+            raise Problem.unfit("query.key", f"{len(given)} keys", f"{MOST_KEYS} at most")
+        raw_keys = [key_of(table, one, "query.key") for one in dict.fromkeys(given)]
+        found = [entry for raw_key in raw_keys for entry in table.entries_of(raw_key)]
+        return await self._written(found, None, table if _raw(call) else None)
+
+    async def _written(
+        self,
+        entries: list[Entry],
+        after: Union[Cursor, Rank, None],
+        raw: Optional[StickTable],
+    ) -> Answer:
+        """The answer that a page is, written in turns with others: a thousand entries take long.
+
+        :param raw: the table, if entries are wanted as ``import`` takes them.
+        """
+        pieces = await self._service.in_turns(_pieces(entries, raw))
         end = as_json(None if after is None else str(after))
         return Answer(b'{"entries":[' + b",".join(pieces) + b'],"next":' + end + b"}")
 
@@ -91,6 +133,7 @@ class EntryRoutes:
         sort: str,
         cursor: Optional[str],
         conditions: list[Condition],
+        raw: Optional[StickTable],
     ) -> Answer:
         name = sort.removeprefix("-")
         cell = table.cells.get(name)
@@ -101,7 +144,7 @@ class EntryRoutes:
             limit, name, *conditions, lowest=not sort.startswith("-"), after=_cursor(Rank, cursor)
         )
         after = None if len(ranked) < limit else ranked[-1][0]
-        return await self._written([entry for _, entry in ranked], after)
+        return await self._written([entry for _, entry in ranked], after, raw)
 
     def entry(self, call: Call) -> Answer:
         """One entry."""
@@ -113,10 +156,21 @@ class EntryRoutes:
         return Answer(entry_shown(found[0]))
 
 
-def _pieces(entries: list[Entry]) -> Steps[list[bytes]]:
+def _raw(call: Call) -> bool:
+    word = call.one("raw") or "no"
+    if word not in ("yes", "no"):
+        raise Problem.wrong("query.raw", word, "yes or no")
+    return word == "yes"
+
+
+def _pieces(entries: list[Entry], raw: Optional[StickTable]) -> Steps[list[bytes]]:
     pieces = []
     for number, entry in enumerate(entries, 1):
-        pieces.append(as_json(entry_shown(entry)))
+        if raw is None:
+            pieces.append(as_json(entry_shown(entry)))
+        else:
+            # An entry may have gone since.
+            pieces += [as_json(one.json(raw.key_type)) for one in portables(raw, [entry])]
         if number % _AT_ONCE == 0:
             yield
     return pieces

@@ -14,7 +14,6 @@ from typing import Any, Final, Optional
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from peerproto import Filter, IObserver, Metric, StickTableService
 from peerproto.http.answers import Answer, set_headers
@@ -43,17 +42,12 @@ LOOK: Final = 1.0
 HEARTBEAT: Final = 15.0
 """Seconds after which a client is told that the node is there."""
 
-STALLED: Final = 120.0
-"""Seconds after which a client that takes nothing is dropped."""
-
 LINGER: Final = 60.0
 """Seconds for which what changes is remembered after the last client has left."""
 
 
 class Events:
     """All clients of the stream, and what is told to them."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -80,7 +74,7 @@ class Events:
         self._channels: dict[str, Channel] = {}
         """By the names of tables."""
         self._standing = Standing(service)
-        self._observer: IObserver = News(self._look_soon)
+        self._observer: IObserver = News(self._look_soon, self._open_all)
         self._rounds = self._work()
         self._call: Optional[IDelayedCall] = None
         """When there is work to do."""
@@ -98,7 +92,7 @@ class Events:
         :raises Problem: there are too many, or what is asked for cannot be read.
         """
         wanted = Wanted.of(call, self._service)
-        request = call.request
+        request: Any = call.request
         if request.method == b"HEAD":
             return Answer(b"", content_type=CONTENT_TYPE)
         if len(self._followers) >= self._most():
@@ -107,6 +101,7 @@ class Events:
             raise Problem(503, detail, headers={"Retry-After": "5"})
         headers = {"Content-Type": CONTENT_TYPE, "X-Accel-Buffering": "no"}
         set_headers(request, headers)
+        request.endless = True
         follower = Follower(wanted, request.write, self._clock.seconds, self._place, self._wake)
         ended: Deferred[None] = Deferred()
         self._enter(follower, ended)
@@ -120,7 +115,7 @@ class Events:
         finally:
             self._leave(follower)
         request.unregisterProducer()
-        if follower.paused_at is not None:
+        if follower.paused:
             transport: Any = request.transport
             transport.abortConnection()
         else:
@@ -205,6 +200,11 @@ class Events:
             self._channels[name].left_at = None
             self._channels[name].listen()
         return [self._channels[name] for name in names]
+
+    def _open_all(self) -> None:
+        """Follow what is followed of a table that has just come: its entries may change at once."""
+        for follower in self._followers:
+            self._open(follower)
 
     def _following(self, channel: Channel) -> Iterator[Follower]:
         return (
@@ -333,7 +333,6 @@ class Events:
         now = self._clock.seconds()
         if self._followers:
             self._tell_news(self._standing.look())
-            self._drop_stalled(now)
             if now >= self._beat_at:
                 self._beat_at = now + HEARTBEAT
                 for follower in self._followers:
@@ -349,8 +348,6 @@ class Events:
 
     def _tell_news(self, news: dict[tuple[str, str], bytes]) -> None:
         for follower in self._followers:
-            if any(kind == "table" for kind, _ in news):
-                self._open(follower)
             for (kind, name), text in news.items():
                 self._tell_state(follower, kind, name, text)
         if news:
@@ -361,22 +358,13 @@ class Events:
         if kind in wanted.kinds and (kind != "table" or wanted.follows(name)):
             follower.tell_state(kind, name, text)
 
-    def _drop_stalled(self, now: float) -> None:
-        for follower in list(self._followers):
-            if follower.paused_at is not None and now >= follower.paused_at + STALLED:
-                self._log.warn(
-                    "a client of the events has taken nothing for {seconds:g} s, and is dropped",
-                    seconds=STALLED,
-                )
-                self._let_go(follower, "it took nothing")
-
     # -- for who looks at it -----------------------------------------------
 
     def metrics(self) -> Iterable[Metric]:
         """What is measured of the stream."""
         sent = self._sent + sum(one.sent for one in self._followers)
         merged = self._merged + sum(one.merged_in_all for one in self._followers)
-        paused = sum(one.paused_at is not None for one in self._followers)
+        paused = sum(one.paused for one in self._followers)
         for name, words, value in (
             ("clients", "Clients that follow the events", len(self._followers)),
             ("clients_limit", "How many of them there may be", self._most()),

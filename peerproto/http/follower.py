@@ -18,6 +18,7 @@ from zope.interface import implementer
 from peerproto import Entry, LocalProtocolError, StickTable
 from peerproto.http.sse import HEARTBEAT, Place, event, placed
 from peerproto.http.telling import Told, Why, entries_of, entry_event
+from peerproto.http.text import written
 from peerproto.http.wanted import Sieve, Wanted
 
 MOST_WAITING: Final = 20_000
@@ -64,8 +65,8 @@ class Follower:
         self._now = now
         self._latest = latest
         self._wake = wake
-        self.paused_at: Optional[float] = None
-        """Since when the client takes nothing; ``None`` if it does."""
+        self.paused = False
+        """Whether the client takes nothing at the moment."""
         self._waiting: dict[Key, Waiting] = {}
         self._states: dict[tuple[str, str], bytes] = {}
         self._matching: set[Key] = set()
@@ -98,11 +99,11 @@ class Follower:
 
     def pauseProducing(self) -> None:
         """See ``IPushProducer``."""
-        self.paused_at = self._now()
+        self.paused = True
 
     def resumeProducing(self) -> None:
         """See ``IPushProducer``."""
-        self.paused_at = None
+        self.paused = False
         self._wake()
 
     def stopProducing(self) -> None:
@@ -156,7 +157,7 @@ class Follower:
 
     @property
     def _may_write(self) -> bool:
-        if self.paused_at is not None or self.ended is not None:
+        if self.paused or self.ended is not None:
             return False
         return not self.wanted.interval or self._left > 0 or self._now() >= self._next_pass
 
@@ -164,7 +165,7 @@ class Follower:
     def next_due(self) -> Optional[float]:
         """When (in s) something is to be written; ``None`` if nothing is, or the client takes
         nothing."""
-        if self.paused_at is not None or self.ended is not None:
+        if self.paused or self.ended is not None:
             return None
         if self._states or self._lost:
             return self._now()
@@ -181,7 +182,7 @@ class Follower:
         if self._lost:
             lost, self._lost = self._lost, {}
             for why in dict.fromkeys(lost.values()):
-                names = [name for name, one in lost.items() if one == why]
+                names = [written(name) for name, one in lost.items() if one == why]
                 texts.append(event("reset", {"tables": names, "why": why}))
         for state in list(self._states)[:STATES_AT_ONCE]:
             texts.append(self._states.pop(state))
@@ -241,7 +242,7 @@ class Follower:
 
     def beat(self) -> None:
         """Write a heartbeat, if nothing else was written since the last one."""
-        if not self._wrote and self.paused_at is None:
+        if not self._wrote and not self.paused:
             self._put(HEARTBEAT)
         self._wrote = False
 

@@ -7,6 +7,7 @@ from typing import Final
 from peerproto import StickTableService
 from peerproto.http.answers import Answer
 from peerproto.http.routes import Call
+from peerproto.http.showing import not_ready
 from peerproto.http.text import shown
 
 HEALTH: Final = {
@@ -51,8 +52,4 @@ class Health:
 
     def not_ready(self) -> list[str]:
         """Why the node may not be relied on, in words."""
-        reasons = self._service.not_ready()
-        peers = self._service.peers
-        if peers and not any(one.connected and not one.out_of_step() for one in peers.values()):
-            reasons.append("no peer is in step")
-        return reasons
+        return not_ready(self._service)

@@ -10,11 +10,13 @@ from peerproto import LocalProtocolError, StickTable, StickTableService, TableFu
 from peerproto.http import writes
 from peerproto.http.answers import Answer
 from peerproto.http.bodies import structured
-from peerproto.http.problems import Problem
+from peerproto.http.problems import UNFIT, Problem
 from peerproto.http.routes import Call
 from peerproto.http.showing import entry_shown
 from peerproto.http.tables import check_free, key_of, share_of, table_of
 from peerproto.http.text import shown
+from peerproto.http.writelog import ChangeLines, WriteLog
+from peerproto.service.portable import Portable, bring
 from peerproto.service.query import Steps
 
 MOST_CHANGES: Final = 1000
@@ -34,6 +36,7 @@ class Change:
     values: Optional[dict[str, Any]] = None
     expires_in: Optional[int] = None
     events: Optional[dict[str, Any]] = None
+    expires: Optional[int] = None
 
 
 @attrs.frozen
@@ -48,6 +51,7 @@ _MAY_HAVE: Final = {
     "set": ("values", "expires_in"),
     "count": ("events",),
     "forget": (),
+    "import": ("values", "expires"),
 }
 """By what is to be done, the fields that say more of it."""
 
@@ -55,8 +59,9 @@ _MAY_HAVE: Final = {
 class ManyRoutes:
     """The route that makes many changes."""
 
-    def __init__(self, service: StickTableService) -> None:
+    def __init__(self, service: StickTableService, log: WriteLog) -> None:
         self._service = service
+        self._log = log
 
     async def change(self, call: Call) -> Answer:
         """Make all changes, in their order; one that cannot be made holds up no other."""
@@ -65,13 +70,22 @@ class ManyRoutes:
         changes = structured(call.content, ManyBody).changes
         if not 0 < len(changes) <= MOST_CHANGES:
             raise Problem.wrong("body.changes", f"{len(changes)} changes", f"1 to {MOST_CHANGES}")
-        results = await self._service.in_turns(self._steps(table, changes))
+        log = self._log.changes(call.caller, table.name, len(changes))
+        try:
+            results = await self._service.in_turns(self._steps(table, changes, log))
+        finally:
+            # Also of what was done when the node stops in the middle.
+            log.end()
         return Answer({"results": results})
 
-    def _steps(self, table: StickTable, changes: list[Any]) -> Steps[list[dict[str, Any]]]:
+    def _steps(
+        self, table: StickTable, changes: list[Any], log: ChangeLines
+    ) -> Steps[list[dict[str, Any]]]:
         results = []
         for number, change in enumerate(changes):
-            results.append(self._result(table, change, f"body.changes[{number}]"))
+            result = self._result(table, change, f"body.changes[{number}]")
+            log.note(number, change, result["status"])
+            results.append(result)
             if number % _AT_ONCE == _AT_ONCE - 1:
                 yield
         return results
@@ -95,9 +109,11 @@ class ManyRoutes:
         may_have = _MAY_HAVE.get(change.do)
         if may_have is None:
             raise Problem.wrong(f"{field}.do", change.do, f"one of {', '.join(_MAY_HAVE)}")
-        for name in ("values", "expires_in", "events"):
+        for name in ("values", "expires_in", "events", "expires"):
             if name not in may_have and getattr(change, name) is not None:
                 raise Problem.unfit(f"{field}.{name}", name, f"none with {change.do}")
+        if change.do == "import":
+            return _imported(table, change, field)
         raw_key = key_of(table, change.key, f"{field}.key")
         share = share_of(table, change.peer, f"{field}.peer")
         if change.do == "forget":
@@ -108,3 +124,22 @@ class ManyRoutes:
             body = writes.SetBody(change.values or {}, change.expires_in)
             entry, is_new = writes.put(share, raw_key, body, change.do == "replace", field)
         return {"status": 201 if is_new else 200, "entry": entry_shown(entry)}
+
+
+def _imported(table: StickTable, change: Change, field: str) -> dict[str, Any]:
+    """Set an entry as it came from elsewhere: see `peerproto.service.portable`."""
+    given = {
+        "key": change.key,
+        "peer": change.peer,
+        "expires": change.expires,
+        "values": change.values or {},
+    }
+    try:
+        came = bring(table, Portable.read(given, table.layout))
+    except TableFull:
+        raise
+    except LocalProtocolError as problem:
+        raise Problem.of(field, problem, UNFIT) from problem
+    if not came:
+        raise Problem.unfit(f"{field}.expires", change.expires, "a time that is to come")
+    return {"status": 200}

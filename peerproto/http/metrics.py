@@ -14,9 +14,9 @@ from twisted.logger import Logger
 from peerproto import Entry, LocalProtocolError, StickTableService
 from peerproto.http.answers import Answer
 from peerproto.http.collector import NodeCollector
-from peerproto.http.printable import printable
 from peerproto.http.routes import Call
 from peerproto.http.top import Top
+from peerproto.service.printable import printable
 from peerproto.service.query import Steps
 from peerproto.service.text import format_key
 

@@ -11,11 +11,14 @@ from peerproto.service.peer import Peer
 class News(Observer):
     """Calls a function whenever peers, tables or the resync stand otherwise than they did."""
 
-    def __init__(self, happened: Callable[[], None]) -> None:
+    def __init__(self, happened: Callable[[], None], added: Callable[[], None]) -> None:
+        """``added`` is called when there is one more table, before any of its entries changes."""
         self._happened = happened
+        self._added = added
 
     def table_added(self, table: StickTable) -> None:
         """See `IObserver`."""
+        self._added()
         self._happened()
 
     def table_redeclared(self, table: StickTable, before: Declaration) -> None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import peerproto
 from peerproto import StickTableService
+from peerproto.http.access import Access
 from peerproto.http.answers import Answer
-from peerproto.http.health import Health
 from peerproto.http.problems import Problem
 from peerproto.http.routes import Call
-from peerproto.http.showing import node_shown, peer_shown, plain
-from peerproto.http.text import shown, written
+from peerproto.http.showing import node_shown, parts_shown, peer_shown
+from peerproto.http.text import written
 
 
 class NodeRoutes:
     """What is asked of the node as a whole."""
 
-    def __init__(self, service: StickTableService, health: Health) -> None:
+    def __init__(self, service: StickTableService, access: Access) -> None:
         self._service = service
-        self._health = health
+        self._access = access
 
     def node(self, call: Call) -> Answer:
         """The node itself."""
-        return Answer(node_shown(self._service, self._health.not_ready()))
+        return Answer(
+            {
+                **node_shown(self._service, peerproto.__version__),
+                "allow_writes": self._access.settings.allow_writes,
+                "may_write": call.caller.may_write,
+            }
+        )
 
     def peers(self, call: Call) -> Answer:
         """All peers."""
@@ -38,13 +45,4 @@ class NodeRoutes:
 
     def parts(self, call: Call) -> Answer:
         """All parts."""
-        parts = self._service.parts
-        return Answer(
-            {
-                "parts": {
-                    shown(name): {shown(key): plain(value) for key, value in status.items()}
-                    for name, status in parts.status().items()
-                },
-                "not_ready": [shown(one) for one in parts.not_ready()],
-            }
-        )
+        return Answer(parts_shown(self._service))

@@ -17,6 +17,7 @@ from peerproto.http.showing import PEER
 _SCHEMAS: Final = {
     "Change": schemas.CHANGE,
     "Count": schemas.COUNTED,
+    "Detail": schemas.DETAIL,
     "Entries": schemas.ENTRIES,
     "Entry": schemas.ENTRY,
     "Forgotten": schemas.FORGOTTEN,
@@ -24,6 +25,7 @@ _SCHEMAS: Final = {
     "Parts": schemas.PARTS,
     "Peer": PEER,
     "Problem": schemas.PROBLEM,
+    "RawEntry": schemas.RAW_ENTRY,
     "Result": schemas.RESULT,
     "Set": schemas.SET,
     "Table": schemas.TABLE,
@@ -50,6 +52,8 @@ def document(routes: Routes) -> dict[str, Any]:
     """The whole document."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
+        if route.is_page:
+            continue
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, Optional, Union
 from urllib.parse import parse_qsl
@@ -20,15 +19,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from peerproto import LocalProtocolError, StaleCursor, TableFull
 from peerproto.http import text
 from peerproto.http.access import Access, Caller, Needs
-from peerproto.http.answers import JSON_TYPE, Answer, answer_of, as_json, write
+from peerproto.http.answers import JSON_TYPE, Answer, answer_of, write
 from peerproto.http.bodies import content_of
 from peerproto.http.problems import PROBLEM_TYPE, Problem, title
+from peerproto.http.writelog import WriteLog
 
 MOST_PARAMETERS: Final = 50
 """Parameters in the query of a request."""
-
-_LONGEST_LOGGED: Final = 1000
-"""Characters of a body that its log line has."""
 
 Schema = Mapping[str, Any]
 """A JSON Schema, as OpenAPI 3.1 has it."""
@@ -122,6 +119,10 @@ class Route:
     """The schema of such an answer, if it is no problem document."""
     problem_type: str = PROBLEM_TYPE
     """Its content type."""
+    logs_changes: bool = False
+    """Whether each change that it makes has a line in the log."""
+    is_page: bool = False
+    """Whether it is for people in a browser: no part of the API, and not in its document."""
 
 
 class Routes:
@@ -129,8 +130,10 @@ class Routes:
 
     _log = Logger()
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, log: WriteLog) -> None:
         self._access = access
+        self.log = log
+        """Of what is written."""
         self._routes: list[Route] = []
         self._klein = Klein()
         no_route: Any = _no_route
@@ -152,7 +155,7 @@ class Routes:
 
     def resource(self) -> IResource:
         """What twisted.web serves: each request passes `Access` first."""
-        return _Front(self._klein.resource(), self._access)
+        return _Front(self._klein.resource(), self._access, self.log)
 
     async def _run(self, route: Route, request: Request, segments: Mapping[str, str]) -> None:
         call = None
@@ -162,11 +165,15 @@ class Routes:
             if inspect.isawaitable(answer):
                 answer = await answer
         except Problem as problem:
+            if call is None and route.needs is Needs.WRITE:
+                self.log.refused(request, problem.status, problem.detail)
             answer = route.describe(problem)
         except (CancelledError, Exception):
             answer = route.describe(self._problem(Failure(), route))
         if call is not None and route.needs is Needs.WRITE:
-            self._log_write(call, 200 if answer is None else answer.status)
+            status = 200 if answer is None else answer.status
+            content = None if route.logs_changes and status == 200 else call.content
+            self.log.request(call.caller, request, content, status)
         if request.channel is None:
             return  # the client has gone
         if request.startedWriting and answer is not None:
@@ -199,32 +206,6 @@ class Routes:
             return Problem(409, str(error))
         self._log.failure("{method} {path} failed", reason, method=route.method, path=route.path)
         return Problem(500, "this is a mistake of the node, which has logged it")
-
-    def _log_write(self, call: Call, status: int) -> None:
-        place = call.request.path.decode("ascii", "backslashreplace")
-        query = " ".join(f"{name}={value}" for name, some in call.query.items() for value in some)
-        content = _logged(call)
-        self._log.info(
-            "{who}: {method} {place} {query} {content}: {status}",
-            who=str(call.caller),
-            method=call.request.method.decode("ascii", "backslashreplace"),
-            place=json.dumps(place)[1:-1],
-            query=json.dumps(query)[1:-1],
-            content=content,
-            status=status,
-        )
-
-
-def _logged(call: Call) -> str:
-    """A body as the log has it: printable, and not too long."""
-    body = call.request.content
-    if call.content is None or body is None:
-        return ""
-    body.seek(0)
-    data = body.read(_LONGEST_LOGGED + 1)
-    if len(data) <= _LONGEST_LOGGED:
-        return as_json(call.content).decode("ascii")
-    return json.dumps(data[:_LONGEST_LOGGED].decode("latin-1"))[1:-1] + "…"
 
 
 def query_of(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, list[str]]:
@@ -273,15 +254,20 @@ def _no_route(request: Request, failure: Failure) -> None:
     )
 
 
+_READING: Final = (b"GET", b"HEAD", b"OPTIONS")
+"""Methods that change nothing."""
+
+
 class _Front(Resource):
     """Lets a request pass if it was meant for this node, to where its path leads."""
 
     isLeaf = True
 
-    def __init__(self, inner: IResource, access: Access) -> None:
+    def __init__(self, inner: IResource, access: Access, log: WriteLog) -> None:
         super().__init__()
         self._inner = inner
         self._access = access
+        self._log = log
 
     def render(self, request: Request) -> Any:
         """See ``Resource``."""
@@ -293,6 +279,8 @@ class _Front(Resource):
                 # Not the path without them, to which werkzeug would send the client.
                 raise Problem(404, "no path has an empty segment")
         except Problem as problem:
+            if request.method not in _READING:
+                self._log.refused(request, problem.status, problem.detail)
             write(request, answer_of(problem))
             request.finish()
             return 1  # NOT_DONE_YET

@@ -114,9 +114,36 @@ ENTRY: Final = closed(
     "peer",
 )
 
+RAW_VALUES: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": {
+        "type": ["integer", "string", "null", "array"],
+        "items": COUNT,
+        "minItems": 3,
+        "maxItems": 3,
+    },
+    "description": "As in an entry, but a rate is three numbers: when its current period began (ms"
+    " since the epoch; 0: longer ago than is known), events in it, and in the period before.",
+}
+EXPIRES: Final = told(MAYBE_COUNT, "When the entry ends, in ms since the epoch; null for never.")
+
+RAW_ENTRY: Final = closed(
+    {
+        "key": KEY,
+        "expires": EXPIRES,
+        "values": RAW_VALUES,
+        "peer": told(TEXT, "Whose share it is in, where the table is shared per peer."),
+    },
+    "peer",
+    description="An entry without a loss.",
+)
+
 ENTRIES: Final = closed(
     {
-        "entries": many(ref("Entry")),
+        "entries": {
+            "anyOf": [many(ref("Entry")), many(ref("RawEntry"))],
+            "description": "With raw=yes, those without a loss.",
+        },
         "next": told(MAYBE_TEXT, "The cursor of the next page; null after the last one."),
     },
     description="A page may have fewer entries than its limit, or none, and not be the last one.",
@@ -140,6 +167,7 @@ TABLE: Final = closed(
         "used": COUNT,
         "expire": told(MAYBE_COUNT, "How long an entry lives, in ms; null for ever."),
         "nopurge": told(FLAG, "Whether it refuses new entries when it is full."),
+        "brates_factor": told(COUNT, "Bytes of a block that byte rates count."),
         "columns": many(COLUMN),
         "adopted_from": told(MAYBE_TEXT, "The peer that has defined it, if none did here."),
         "written_by": told(MAYBE_TEXT, "The part that alone writes it, if there is one."),
@@ -148,6 +176,9 @@ TABLE: Final = closed(
             "By peers, the entries of their shares; null if it is not shared per peer.",
         ),
         "update_id": told(COUNT, "Update id of the latest change made here."),
+        "stored": told(
+            COUNT, "How often an entry was stored so far, new or changed, of peers or made here."
+        ),
         "trashed": told(COUNT, "Entries removed to make room for others."),
         "refused": told(COUNT, "Entries that a full nopurge table did not take."),
         "tombstones": told(COUNT, "Entries that were forgotten and of which peers are told."),
@@ -170,21 +201,47 @@ NODE: Final = closed(
         "tables": COUNT,
         "entries": COUNT,
         "not_ready": told(many(TEXT), "Why it is not to be relied on, in words."),
+        "listens": told(MAYBE_TEXT, "Where peers call it; null where none can."),
+        "allow_writes": told(FLAG, "Whether writers may write here."),
+        "may_write": told(FLAG, "Whether who asks may write, with the token that was sent."),
     }
+)
+
+_PLAIN_VALUES: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "integer", "number", "boolean", "null"]},
+}
+
+DETAIL: Final = closed(
+    {
+        "name": TEXT,
+        "reads": told(MAYBE_TEXT, "The table that it is made of."),
+        "writes": told(MAYBE_TEXT, "The table that it writes."),
+        "not_ready": told(MAYBE_TEXT, "Why it is not to be relied on, in words; null if it is."),
+        "values": _PLAIN_VALUES,
+        "members": many(
+            closed(
+                {
+                    "name": told(TEXT, "Of a peer."),
+                    "is_in": told(FLAG, "Whether it is there, and to be relied on."),
+                    "state": told(TEXT, "Why it does or does not, in words."),
+                    "notes": many(TEXT),
+                    "values": _PLAIN_VALUES,
+                }
+            )
+        ),
+    },
+    description="One of the things that a part does, such as one aggregate, and who takes part.",
 )
 
 PARTS: Final = closed(
     {
         "parts": {
             "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "additionalProperties": {
-                    "type": ["string", "integer", "number", "boolean", "null"]
-                },
-            },
+            "additionalProperties": _PLAIN_VALUES,
         },
         "not_ready": many(TEXT),
+        "details": {"type": "object", "additionalProperties": many(ref("Detail"))},
     },
     description="By their names, the parts of the node, with what they say of themselves.",
 )
@@ -231,18 +288,21 @@ COUNTED: Final = closed({"events": EVENTS})
 CHANGE: Final = closed(
     {
         "do": {
-            "enum": ["replace", "set", "count", "forget"],
-            "description": "What PUT, PATCH, POST …/count and DELETE of one entry do.",
+            "enum": ["replace", "set", "count", "forget", "import"],
+            "description": "What PUT, PATCH, POST …/count and DELETE of one entry do; import takes"
+            " an entry as raw=yes gives it: values that are not named stay as they are.",
         },
         "key": KEY,
         "peer": TEXT,
-        "values": VALUES,
+        "values": RAW_VALUES,
         "expires_in": LIFE,
+        "expires": EXPIRES,
         "events": EVENTS,
     },
     "peer",
     "values",
     "expires_in",
+    "expires",
     "events",
 )
 

@@ -16,23 +16,28 @@ from peerproto.http.health import HEALTH, READINESS, Health
 from peerproto.http.many import MOST_CHANGES, ManyRoutes
 from peerproto.http.node import NodeRoutes
 from peerproto.http.openapi import OpenApiRoute
+from peerproto.http.pages import Pages
 from peerproto.http.routes import Routes
 from peerproto.http.schemas import closed, many, ref
 from peerproto.http.site import BoundedSite
 from peerproto.http.tables import TableRoutes
 from peerproto.http.watching import Watching
+from peerproto.http.writelog import WriteLog
 from peerproto.http.writes import WriteRoutes
 from peerproto.service.listening import ListeningService
 
 
-def routes_of(service: StickTableService, access: Access, watching: Watching) -> Routes:
+def routes_of(
+    service: StickTableService, access: Access, watching: Watching, log: WriteLog
+) -> Routes:
     """All routes of a node."""
-    routes = Routes(access)
-    _add_node(routes, service)
+    routes = Routes(access, log)
+    _add_node(routes, service, access)
     _add_tables(routes, service)
     _add_writes(routes, service)
     dataplane.add_to(routes, service)
     watching.add_to(routes)
+    Pages().add_to(routes)
     openapi = OpenApiRoute(routes)
     routes.add("GET", "/v1/openapi.json", openapi.show, "This document", answers={200: _ANY})
     return routes
@@ -42,9 +47,9 @@ _ANY: Final = {"type": "object"}
 _ENTRY: Final = "/v1/tables/{table}/entries/{key}"
 
 
-def _add_node(routes: Routes, service: StickTableService) -> None:
+def _add_node(routes: Routes, service: StickTableService, access: Access) -> None:
     health, add = Health(service), routes.add
-    nobody, node = Needs.NOTHING, NodeRoutes(service, health)
+    nobody, node = Needs.NOTHING, NodeRoutes(service, access)
     add("GET", "/healthz", health.alive, "Whether it runs", needs=nobody, answers={200: HEALTH})
     ready = {200: READINESS, 503: READINESS}
     add("GET", "/readyz", health.ready, "Whether it is ready", needs=nobody, answers=ready)
@@ -69,7 +74,7 @@ def _add_tables(routes: Routes, service: StickTableService) -> None:
 
 
 def _add_writes(routes: Routes, service: StickTableService) -> None:
-    writes, changes, add = WriteRoutes(service), ManyRoutes(service), routes.add
+    writes, changes, add = WriteRoutes(service), ManyRoutes(service, routes.log), routes.add
     more: dict[str, Any] = {"needs": Needs.WRITE, "query": (PEER,)}
     changed = {200: ref("Entry"), 201: ref("Entry")}
     entry = {**more, "answers": changed, "problems": (404, 409, 422, 507)}
@@ -91,6 +96,7 @@ def _add_writes(routes: Routes, service: StickTableService) -> None:
         body=body,
         answers=results,
         problems=(404, 409, 503),
+        logs_changes=True,
     )
 
 
@@ -106,7 +112,8 @@ class HttpService(ListeningService):
     ) -> None:
         self.access = Access(settings)
         self.watching = Watching(tables, self.access, clock)
-        routes = routes_of(tables, self.access, self.watching)
+        self._log = WriteLog(clock)
+        routes = routes_of(tables, self.access, self.watching, self._log)
         self.site = BoundedSite(routes.resource(), clock)
         super().__init__(endpoint, self.site, "HTTP")
 
@@ -129,4 +136,5 @@ class HttpService(ListeningService):
         stopped = super().stopService()
         self.watching.stop()
         self.site.hang_up()
+        self._log.stop()
         return stopped

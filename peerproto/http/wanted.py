@@ -12,6 +12,7 @@ from peerproto.http import text
 from peerproto.http.entries import conditions_of
 from peerproto.http.problems import Problem
 from peerproto.http.routes import Call, Parameter
+from peerproto.http.schemas import FILTER
 from peerproto.service.filters import Condition
 
 KINDS: Final = ("entry", "table", "peer", "resync", "part")
@@ -31,6 +32,7 @@ QUERY: Final = (
     Parameter(
         "filter",
         "Only entries of which this holds, as on the runtime socket: data.gpc0 gt 5.",
+        FILTER,
         many=True,
     ),
     Parameter("prefix", "Only keys that begin so."),
@@ -73,7 +75,7 @@ class Wanted:
             if kind not in KINDS:
                 raise Problem.wrong("query.kind", kind, f"one of {', '.join(KINDS)}")
         if tables is None and call.query.keys() & {"filter", "prefix", "cidr"}:
-            raise Problem.wrong("query.table", "", "the tables that are filtered")
+            raise Problem.unfit("query.table", "", "the tables that are filtered")
         conditions: list[Condition] = []
         for found in found_tables:
             conditions = conditions_of(found, call)
@@ -89,7 +91,7 @@ def _name(given: str) -> str:
     try:
         return text.read(given)
     except LocalProtocolError as problem:
-        raise Problem.of("query.table", problem) from problem
+        raise Problem.of("query.table", problem, 404) from problem
 
 
 class Sieve:

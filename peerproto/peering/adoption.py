@@ -7,7 +7,7 @@ types, to a declared table with ``learn-columns`` alone.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Union
 
 import attrs
@@ -43,14 +43,44 @@ class Adoption:
     """Our own name."""
     directory: TableDirectory
     limits: Limits
-    peers: Container[str]
-    """The names of all peers."""
+    peers: Mapping[str, PeerMemory]
+    """All peers, by their names."""
     learn_tables: bool = True
     learn_columns: bool = True
 
     def tables_of(self, peer: PeerMemory) -> PeerTables:
         """The tables as a peer knows them."""
         return PeerTables(self.directory, peer, self.peers)
+
+    def passes_on(self, peer: PeerMemory, table: TableStore) -> bool:
+        """Whether what we tell a peer of a table is passed on by it, and not by us.
+
+        A share is one peer's: what we tell it of that is for nobody else.
+        """
+        # Asked for each read, and hardly any peer is a relay.
+        if table.name not in peer.relays or table.name in peer.differences:
+            return False
+        sharing = self.directory.sharing(table.name)
+        return not sharing.per_peer and sharing.relay is None
+
+    def relayed_for(self, peer: PeerMemory) -> set[str]:
+        """The tables of which we pass on what a peer tells us: those that we share with it."""
+        if peer.local:
+            return set()
+        return {
+            name
+            for name in self.directory.relayed
+            if name in self.directory and name not in peer.differences
+        }
+
+    def acked_by_relays(self, table: TableStore) -> int:
+        """The change of ours up to which all peers that pass on what they are told of a table have
+        acked it."""
+        return min(
+            peer.acked.get(table.log, 0)
+            for peer in self.peers.values()
+            if self.passes_on(peer, table)
+        )
 
     def table_for(
         self, definition: Definition, peer: PeerMemory, now: int, in_lesson: bool
@@ -110,7 +140,7 @@ class Adoption:
             )
         except LocalProtocolError as problem:
             return f"table {name} cannot be adopted: {problem}"
-        peer.log.info(now, "table {table} adopted from peer {peer}", table=name, peer=peer.name)
+        peer.log.info(now, "table {table} adopted from peer {peer}", table=name, peer=peer.shown)
         self.directory.add(declaration)
         table = tables.get(name)
         if table is None:
@@ -151,7 +181,7 @@ class Adoption:
             now,
             "table {table} follows a definition by peer {peer}{more}",
             table=table.name,
-            peer=peer.name,
+            peer=peer.shown,
             more=f", and stores {more} too" if more else "",
         )
         return True

@@ -147,6 +147,11 @@ class TableDirectory(Mapping[str, TableStore]):
         """Whether any table is shared per peer."""
         return any(self.sharing(name).per_peer for name in self._tables)
 
+    @property
+    def relayed(self) -> list[str]:
+        """The names of tables of which what one peer says is passed on, if there are such."""
+        return [name for name, one in self._sharings.items() if one.relay is not None]
+
     def set_sharing(self, name: str, sharing: Sharing) -> None:
         """Share the table of this name by other rules.
 

@@ -13,6 +13,7 @@ from peerproto.tables.log import ChangeLog
 from peerproto.tables.store import TableStore
 from peerproto.updates.stamping import new_number
 from peerproto.wire.handshake import DOWNGRADED_MINOR, MINOR, Status
+from peerproto.wire.printable import printable
 
 _FIRST: Final = 1
 """The id of a process in a container: the next container has the same."""
@@ -81,11 +82,18 @@ class PeerMemory:
     """By table: how long the peer keeps an entry, in ms, as it has defined the table last."""
     differences: dict[str, str] = attrs.Factory(dict)
     """By table: why the peer's is not shared with ours, in words, as it was defined last."""
+    relays: set[str] = attrs.Factory(set)
+    """The tables of which it passes on what it is told, as it has said on its session."""
     given_up: int = 0
     """How many lessons of it in a row were given up, since nothing more came of them."""
     not_taken: dict[str, str] = attrs.Factory(dict)
     """What it sent since its latest lesson began and was too long to be taken, in words."""
     counters: Counters = attrs.Factory(Counters)
+
+    @property
+    def shown(self) -> str:
+        """Its name in a line of the log, or in a reason, with odd characters escaped."""
+        return printable(self.name)
 
     def established(self, now: int) -> None:
         """Note that a session begins at ``now`` (ms)."""

@@ -44,6 +44,7 @@ from peerproto.tables.store import TableStore
 from peerproto.updates.reception import disagreement
 from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Column
+from peerproto.wire.printable import printable
 
 
 @attrs.frozen(eq=False)
@@ -90,7 +91,7 @@ class Node:
     # -- peers -----------------------------------------------------------
 
     def _remember(self, name: str, local: bool = False) -> PeerMemory:
-        log = BoundedLog(f"peer {name}", self._log)
+        log = BoundedLog(f"peer {printable(name)}", self._log)
         peer = self.peers[name] = PeerMemory(name, log, local)
         return peer
 
@@ -149,7 +150,7 @@ class Node:
         peer.log.info(
             now,
             "session with peer {peer} established, version 2.{minor}",
-            peer=peer.name,
+            peer=peer.shown,
             minor=minor,
         )
         return session
@@ -166,6 +167,7 @@ class Node:
         if isinstance(event, Learnt):
             return event.batches
         if isinstance(event, TableShared):
+            self._tell_relayed()
             if not event.in_lesson:
                 self.resync.newly_shared(session, event.table)
         elif isinstance(event, LessonOver):
@@ -182,7 +184,8 @@ class Node:
             spared = () if session.over else (session.peer,)
             self._repeat_changes(event.table, event.changes, spared, now)
         elif isinstance(event, AckedLate):
-            self._repeat_late_changes(event.table, event.changes, (session.peer,), now)
+            if not self.adoption.passes_on(session.peer, event.table):
+                self._repeat_late_changes(event.table, event.changes, (session.peer,), now)
         elif isinstance(event, Overwritten):
             self._overwritten(event, session.peer, now)
         elif isinstance(event, Moved):
@@ -214,7 +217,7 @@ class Node:
         """A session is over, for the reason in words: what observers are to be told."""
         peer = session.peer
         batches = self._all_took(session, session.happened(), now)
-        peer.log.warn(now, "session with peer {peer} ended: {why}", peer=peer.name, why=why)
+        peer.log.warn(now, "session with peer {peer} ended: {why}", peer=peer.shown, why=why)
         if self.sessions.get(peer) is session:
             del self.sessions[peer]
             peer.trouble = why
@@ -246,6 +249,7 @@ class Node:
         :raises LocalProtocolError: there is one of this name already.
         """
         self.tables.add(declaration)
+        self._tell_relayed()
         return f"table {declaration.name} was added"
 
     def declare_table(self, declaration: Declaration) -> Optional[str]:
@@ -289,6 +293,7 @@ class Node:
             self.tables.remove(name)
             for peer in self.peers.values():
                 peer.differences.pop(name, None)
+            self._tell_relayed()
 
     def share(self, name: str, sharing: Sharing) -> Optional[str]:
         """Share the table of this name by other rules, whether there is one yet or not: in words
@@ -307,8 +312,14 @@ class Node:
             self.tables.set_sharing(name, sharing)
             return self.add_table(table.declaration)
         self.tables.set_sharing(name, sharing)
+        self._tell_relayed()
         more = sharing.learn and not before.learn
         return f"table {name} is learnt" if table is not None and more else None
+
+    def _tell_relayed(self) -> None:
+        """Tell peerprotos of which tables is passed on what they say, if that has changed."""
+        for session in self.sessions.values():
+            session.tell_relayed()
 
     def learn_again(self, why: str, now: int) -> None:
         """More is shared than before, for the reason in words: peers may have entries of it."""
@@ -348,10 +359,13 @@ class Node:
         """Send what a peer has changed to others that have acked ours a moment ago: they may have
         got its change first."""
         log = event.table.log
+        # Relays have it from each other, and would pass on what we repeat as something new.
+        relayed = self.adoption.passes_on(origin, event.table)
         recent = [
             (peer, settled, acked)
             for peer in self.peers.values()
             if peer is not origin
+            and not (relayed and self.adoption.passes_on(peer, event.table))
             and (settled := peer.recent_acks.settled(log, now)) < (acked := peer.acked.get(log, 0))
         ]
         if not recent:

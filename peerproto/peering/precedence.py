@@ -7,6 +7,12 @@ we know that since it has not acked ours. The protocol has no order for the two.
   other one takes that, and sends it to all its peers as a change of its own: so on each of
   its connections the winner's value comes after the loser's. The highest of all sends nothing
   again, so this comes to an end. What another peer has sent it since makes no difference.
+- A relay gives way to a peer that is none: what it sends may be what that peer has said itself
+  before, on its way back over another relay. So that peer keeps a change of its own until each
+  relay of the table has acked it, and says nothing again to relays: they have it from each other,
+  and to them it would be something new, which can go round without end. A relay says so of tables
+  that it shares with that peer alone: others it would never ack. When it relays one no longer, both
+  may have kept theirs: so that peer sends its own once more.
 - Any other peer takes what it is sent, so we keep our value, which it will have in a moment.
   But it may have sent its own to others, too: so they get ours again once it has acked it, when
   it has nothing more to send from before. It is spared itself, since it may have gone on from
@@ -64,7 +70,7 @@ class Verdict:
     """Keys and values that are not to come back."""
 
 
-_ALL: Final = Verdict(_NONE, _NONE)
+ALL: Final = Verdict(_NONE, _NONE)
 """All is to be taken."""
 
 
@@ -99,20 +105,20 @@ class Precedence:
 
     def judge(self, shared: SharedTable, reception: Reception, now: int) -> Verdict:
         """What is to be taken of the updates that a reception has; ``now`` is in ms."""
-        if not self.learning:
-            log, before = shared.table.log, shared.table.before
+        table = shared.table
+        head = table.log.head
+        if not (head or self.learning):
             # Most tables of most nodes have no changes of their own: that is to cost nothing.
-            if not log.head:
-                return _ALL
-            if self._peer.acked.get(log, 0) >= log.head and (self.is_peerproto or not before):
-                return _ALL
+            return ALL
+        acked = self._acked(table)
+        if acked >= head and not self.learning and (self.is_peerproto or not table.before):
+            return ALL
         if self._peer.local and self.teaching:
             # The new process of our name: what it sends is newer than ours.
-            return _ALL
-        lesser = self._peer.name < self._adoption.localpeer
-        yields = self.is_peerproto and not self.learning and lesser
-        table, keys = shared.table, reception.keys
-        ours = self._ours(shared, keys, yields, now)
+            return ALL
+        yields = self.is_peerproto and not self.learning and self._is_above(shared)
+        keys = reception.keys
+        ours = self._ours(table, keys, acked, yields, now) if acked < head else {}
         forgotten = table.tombstones.standing(keys, now)
         if self.learning:
             ours.update(dict.fromkeys(forgotten, table.layout.bits))
@@ -122,7 +128,7 @@ class Precedence:
             return Verdict(ours, stays, newer)
         replaced = _NO_VALUES if self.is_peerproto else table.before.of(keys, now)
         if not (ours or replaced):
-            return _ALL
+            return ALL
         if not yields:
             gone = {key: ours[key] for key in forgotten if key in ours}
             if gone:
@@ -186,16 +192,35 @@ class Precedence:
         aside, self._aside = self._aside, {}
         self._events += [TieSettled(table, changes) for table, changes in aside.items()]
 
+    def relays_no_more(self, table: TableStore, now: int) -> None:
+        """The peer passes on a table no longer, and goes by names from then on: send it once more
+        what it has not acked, since both sides may have kept theirs."""
+        acked = self._peer.acked.get(table.log, 0)
+        keys = [key for _, _, key in table.log.after(acked, self._peer)]
+        table.change_again(table.log.later(keys, acked, peer=self._peer), now, as_before=True)
+
+    def _acked(self, table: TableStore) -> int:
+        """The change of ours up to which ours give way to what the peer says."""
+        if self._adoption.passes_on(self._peer, table):
+            return self._adoption.acked_by_relays(table)
+        return self._peer.acked.get(table.log, 0)
+
+    def _is_above(self, shared: SharedTable) -> bool:
+        """Whether the peer wins ties of a table."""
+        we_relay = shared.sharing.relay is not None
+        if not self._peer.local and we_relay is not (shared.table.name in self._peer.relays):
+            return we_relay
+        return self._peer.name < self._adoption.localpeer
+
     def _ours(
-        self, shared: SharedTable, keys: list[bytes], overwritten: bool, now: int
+        self, table: TableStore, keys: list[bytes], acked: int, overwritten: bool, now: int
     ) -> dict[bytes, int]:
         """The ones of ``keys`` with changes of ours that the peer has yet to ack: their columns.
 
-        Until it acks a change, the peer may write updates without having read it. Among them
-        are those that were ``overwritten`` since, if that is wanted.
+        Those are the ones after the change that it has ``acked``. Until it acks a change, the
+        peer may write updates without having read it. Among them are those that were
+        ``overwritten`` since, if that is wanted.
         """
-        table = shared.table
-        acked = self._peer.acked.get(table.log, 0)
         changes = table.log.later(keys, acked, overwritten, self._peer)
         # What has expired here is not sent any more, so the peer will not ack it.
         return {

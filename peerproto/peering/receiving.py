@@ -21,7 +21,7 @@ from peerproto.peering.events import (
 )
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.peertables import PeerTables
-from peerproto.peering.precedence import Precedence
+from peerproto.peering.precedence import ALL, Precedence, Verdict
 from peerproto.peering.relaying import is_forgotten, pass_on, rows_of
 from peerproto.peering.sharedtable import SharedTable
 from peerproto.peering.sharing import EVENLY, Passes, Relayed
@@ -62,6 +62,8 @@ class Receiver:
         self._precedence = precedence
         self.differences = peer.differences
         self.not_taken = peer.not_taken
+        self.lesson_from = 0
+        """How many updates had come when the latest lesson began."""
         self._names: set[str] = set()
         """The tables that the peer has defined on this session."""
         self._dictionary = ReceivingDictionary()
@@ -222,7 +224,7 @@ class Receiver:
         except MalformedMessage as problem:
             self._peer.log.debug(
                 "peer {peer}: an update of a table that is not shared: {problem}",
-                peer=self._peer.name,
+                peer=self._peer.shown,
                 problem=problem,
             )
 
@@ -285,9 +287,9 @@ class Receiver:
         newer = verdict.newer
         if reader.shortest <= LAST_MOMENT:
             newer = {*newer, *self._forget(table, reception, now)}
-        batches = reception.store(
-            now, self._peer.name, newer, verdict.stays, replaced=verdict.replaced
-        )
+        keys, rows, shortest = reception.take(now, newer, verdict.stays, verdict.replaced)
+        name = self._peer.name
+        batches = table.put(keys, rows, shortest, now, _LEARNT, name) if keys else []
         if reception.longest_refused:
             self._note_refused(reception, now)
         for batch in batches:
@@ -304,15 +306,19 @@ class Receiver:
                         reception, before, batch.raw_keys, verdict.ours, whom, lesson, now
                     )
                     if gone:
-                        name = self._peer.name
                         batches = [*batches, Changes(table, Cause.FORGOTTEN, gone, now, name)]
         if batches:
-            self._events.append(Learnt(batches, relayed=relay is not None))
+            self._events.append(Learnt(batches, relay is not None))
+        if verdict is not ALL:  # as it is for most reads
+            self._settle(table, reception, verdict)
+
+    def _settle(self, table: TableStore, reception: Reception, verdict: Verdict) -> None:
+        """Tell of what was not taken as it came, and of what of ours gave way to it."""
         if verdict.lost:
             self._events.append(TieLost(table, verdict.lost))
         if reception.left_aside:
             left, reception.left_aside = reception.left_aside, {}
-            precedence.left_aside(table, left)
+            self._precedence.left_aside(table, left)
         if reception.echoed:
             echoed, reception.echoed = reception.echoed, {}
             self._events.append(Echoed(table, echoed))
@@ -352,6 +358,7 @@ class Receiver:
     def begin_lesson(self) -> None:
         """The updates to come belong to a lesson that the node wants."""
         self._precedence.learning = True
+        self.lesson_from = self._peer.counters.rx_updates
         self.not_taken.clear()  # what was too long comes again, if it is still there
 
     def end_lesson(self, finished: bool, now: int) -> None:
@@ -373,7 +380,7 @@ class Receiver:
         if name not in self.not_taken:
             why = f"{name} was not taken: read {size} bytes, expected {most} at most"
             self.not_taken[name] = why
-            self._peer.log.warn(now, "peer {peer}: {why}", peer=self._peer.name, why=why)
+            self._peer.log.warn(now, "peer {peer}: {why}", peer=self._peer.shown, why=why)
 
     def _table_for(self, definition: Definition, now: int) -> Optional[TableStore]:
         """The table that the next updates are for, if it is shared; the log says why not."""
@@ -398,7 +405,7 @@ class Receiver:
             name, why = "", "it defines more tables that are not shared"
         if self.differences.get(name) != why:
             self.differences[name] = why
-            self._peer.log.warn(now, "peer {peer}: {why}", peer=self._peer.name, why=why)
+            self._peer.log.warn(now, "peer {peer}: {why}", peer=self._peer.shown, why=why)
 
     def _share(self, definition: Definition, now: int) -> SharedTable | Unshared:
         table = self._table_for(definition, now)

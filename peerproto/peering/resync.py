@@ -205,7 +205,7 @@ class Resync:
             self._owe(session.peer, now)
         self._awaited.discard(session)
         if session is self._teacher:
-            why = f"the session with {session.peer.name} ended in mid-lesson"
+            why = f"the session with {session.peer.shown} ended in mid-lesson"
             self._step(ResyncInput.LOST, why, now)
 
     def finished(self, session: Session, now: int) -> None:
@@ -220,7 +220,7 @@ class Resync:
         self._ended(session)
         self._in_vain.add(session)
         if session is self._teacher:
-            self._step(ResyncInput.PARTIAL, f"{session.peer.name} is not up to date itself", now)
+            self._step(ResyncInput.PARTIAL, f"{session.peer.shown} is not up to date itself", now)
         if session.shares_wait and self._to_hear() and session in self._connected:
             self._ask_later(session)
 
@@ -283,7 +283,7 @@ class Resync:
         """The node has one more peer: what that one has is not known here."""
         self._added.add(peer)
         if self._running and self.up_to_date and not self._connected:
-            self._begin_anew(f"{peer.name} was added", now)
+            self._begin_anew(f"{peer.shown} was added", now)
 
     def peer_removed(self, peer: PeerMemory, now: int) -> None:
         """The node has a peer no longer, and waits for it no longer.
@@ -295,7 +295,7 @@ class Resync:
         self._added.discard(peer)
         self._heard.pop(peer, None)
         if owed:
-            self._step(ResyncInput.DEBTOR_REMOVED, f"{peer.name} is no peer any more", now)
+            self._step(ResyncInput.DEBTOR_REMOVED, f"{peer.shown} is no peer any more", now)
 
     # -- the states ------------------------------------------------------
 
@@ -320,10 +320,10 @@ class Resync:
         if self.state is ResyncState.EXPECTING_OLD:
             return f"no old process called within {RESYNC_TIMEOUT // 1000} s"
         if not self._debtors:
-            silent = ", ".join(sorted(peer.name for peer in self._unheard()))
+            silent = ", ".join(sorted(peer.shown for peer in self._unheard()))
             who = f"{silent} did not teach" if silent else "no peer to learn from"
             return f"{who} within {RESYNC_TIMEOUT // 1000} s"
-        names = ", ".join(sorted(peer.name for peer in self._debtors))
+        names = ", ".join(sorted(peer.shown for peer in self._debtors))
         return f"{names} did not end a lesson within {(now - self._owed_since) // 1000} s"
 
     def _unheard(self) -> list[PeerMemory]:
@@ -344,7 +344,7 @@ class Resync:
 
     def _ask(self, session: Session, on: ResyncInput, now: int) -> None:
         again = ", whose lesson broke off" if on is ResyncInput.DEBTOR else ""
-        if self._step(on, f"asked {session.peer.name}{again}", now):
+        if self._step(on, f"asked {session.peer.shown}{again}", now):
             self._teacher = session
             self.ask(session)
 
@@ -355,12 +355,12 @@ class Resync:
             # What others owe, or have that is new, one that has everything has taught, too.
             self._forget_debts()
             self._added.clear()
-        unheard = ", ".join(sorted(peer.name for peer in self._unheard()))
+        unheard = ", ".join(sorted(peer.shown for peer in self._unheard()))
         if self._again is None and unheard and not self.up_to_date:
-            reason = f"finished by {teacher.peer.name}, and not by {unheard}"
+            reason = f"finished by {teacher.peer.shown}, and not by {unheard}"
             self._step(ResyncInput.FINISHED_TOO_EARLY, reason, now)
         elif self._again is None:
-            self._step(ResyncInput.FINISHED, f"finished by {teacher.peer.name}", now)
+            self._step(ResyncInput.FINISHED, f"finished by {teacher.peer.shown}", now)
         else:
             self._step(ResyncInput.FINISHED_TOO_EARLY, self._again, now)
 

@@ -41,6 +41,7 @@ from peerproto.wire.messages import (
     Control,
     ErrorMessage,
     Mark,
+    RelayedTable,
     TableSwitch,
     read_message,
 )
@@ -95,10 +96,12 @@ class Session:
         """Why the session is in ``ENDED``, in words."""
         self.call_soon = True
         """Whether the peer is to be called soon after the end: not if it or we erred."""
-        self._node_tables = adoption.directory
+        self._adoption = adoption
         self._directory = adoption.tables_of(peer)
         self._events: list[Event] = []
         """What has happened and was not returned yet."""
+        # Those of this session: the peer may have a newer one by the end of it.
+        self._relays = peer.relays = set()
         self._frames = FrameBuffer(adoption.limits.message_length)
         self._precedence = Precedence(peer, adoption, meanwhile, standing, self._events)
         other_names: dict[int, str] = {}
@@ -139,10 +142,17 @@ class Session:
         self._ask_again = False
         """Whether the peer is to be asked once more when its present lesson is over."""
         peer.established(now)
+        self._greet(now)
+
+    def _greet(self, now: int) -> None:
+        """Say what is to be said before all else."""
         # At once: HAProxy may have lost its mark that we are alive in a collision.
         self._heartbeat(now)
         # Before anything else that the peer may have to take for a change of a peerproto.
         self._say(Mark.TIES.encode())
+        self._relayed: set[str] = set()
+        """The tables of which the peer was told that we pass on what it says of them."""
+        self.tell_relayed()
 
     @property
     def over(self) -> bool:
@@ -175,6 +185,23 @@ class Session:
         return not self.over and self.learning
 
     @property
+    def lesson_given(self) -> Optional[tuple[int, int]]:
+        """How many entries the peer has been given of the lesson under way, and about how many
+        are left; ``None`` without a lesson."""
+        if not self.teaching:
+            return None
+        given = self._sender.taught
+        return given, max(0, self._teaching.entries - given)
+
+    @property
+    def lesson_learnt(self) -> Optional[int]:
+        """How many updates have come of the lesson that the peer gives; ``None`` if it gives
+        none."""
+        if not self.gives_lesson:
+            return None
+        return self.peer.counters.rx_updates - self._receiver.lesson_from
+
+    @property
     def shares_wait(self) -> bool:
         """Whether the peer may not have got back what it had."""
         return self._return.until is not None
@@ -198,7 +225,7 @@ class Session:
 
     def lacks(self, table: TableStore) -> bool:
         """Whether a table that this node still shares was not defined by the peer as ours is."""
-        if not self._node_tables.shares(table):
+        if not self._adoption.directory.shares(table):
             return False
         # A share of another peer is one that this peer does not know of.
         return not self._directory.shares(table) or self._receiver.shared(table).remote_id is None
@@ -250,9 +277,11 @@ class Session:
         if self.teaching:
             reasons.append(Reason(Lack.TEACHING, "we are teaching it"))
         elif behind := self.behind():
-            reasons.append(Reason(Lack.BEHIND, f"{behind} changes are still to be sent to it"))
+            changes = "1 change is" if behind == 1 else f"{behind} changes are"
+            reasons.append(Reason(Lack.BEHIND, f"{changes} still to be sent to it"))
         elif unacked := self.unacked():
-            reasons.append(Reason(Lack.BEHIND, f"it has yet to ack {unacked} changes"))
+            changes = "1 change" if unacked == 1 else f"{unacked} changes"
+            reasons.append(Reason(Lack.BEHIND, f"it has yet to ack {changes}"))
         return reasons
 
     # -- receiving -------------------------------------------------------
@@ -276,7 +305,7 @@ class Session:
         counters = self.peer.counters
         counters.rx_bytes += frames.take_count()
         self.unread = False
-        if self.over:
+        if self.ended_by is not None:
             frames.drop()
             return ()
         self._now = now
@@ -284,8 +313,7 @@ class Session:
         read_run = receiver.read_run
         try:
             while self._read < READ_AT_ONCE:
-                frames.read_run(read_run, now)
-                frame = frames.next()
+                frame = frames.next() if frames.read_run(read_run, now) else None
                 if frame is None:
                     break
                 self._read += 1
@@ -331,6 +359,8 @@ class Session:
                 self._acks.took(message, self._now)
         elif isinstance(message, Mark):
             self._precedence.is_peerproto = True
+        elif isinstance(message, RelayedTable):
+            self._relays_it(message)
         elif isinstance(message, ErrorMessage):
             what = {ErrorMessage.PROTOCOL: "protocol error", ErrorMessage.SIZE_LIMIT: "size limit"}
             why = f"it reported a {what[message]} in what we sent"
@@ -340,6 +370,19 @@ class Session:
             if not self._receiver.define_again(message, self._now):
                 self._read += COSTLY - 1
                 self._receiver.define(message, self._now)
+                self.tell_relayed()
+
+    def _relays_it(self, message: RelayedTable) -> None:
+        """Take what the peer says of a table that it passes on, or no longer."""
+        if message.is_relayed:
+            if len(self._relays) < self._adoption.limits.tables_per_peer:
+                self._relays.add(message.name)
+        elif message.name in self._relays:
+            self._receiver.store(self._now)  # by the rules of before
+            self._relays.discard(message.name)
+            table = self._directory.get(message.name)
+            if table is not None:
+                self._precedence.relays_no_more(table, self._now)
 
     # -- resync ----------------------------------------------------------
 
@@ -383,7 +426,7 @@ class Session:
                 self._return.begin(self._now)
                 self._receiver.waiting = WaitingShares(self.peer)
             self.teach()
-            self.peer.log.info(self._now, "peer {peer} asked for a lesson", peer=self.peer.name)
+            self.peer.log.info(self._now, "peer {peer} asked for a lesson", peer=self.peer.shown)
         elif message is Control.RESYNC_CONFIRM:
             if self._teaching.confirmed() and self.state is SessionState.AWAITING_CONFIRM:
                 self._confirmed()
@@ -406,7 +449,7 @@ class Session:
             shared.sent = origin
             self.peer.took(shared.table.log, origin, self._now)
             self._precedence.acked(shared.table, origin, origin)
-        self.peer.log.info(self._now, "peer {peer} confirmed its lesson", peer=self.peer.name)
+        self.peer.log.info(self._now, "peer {peer} confirmed its lesson", peer=self.peer.shown)
         if self.peer.local:
             self._end(SessionInput.NEW_PROCESS_CONFIRM, "the new process has learnt everything")
         else:
@@ -468,7 +511,8 @@ class Session:
             self._acks.write(out)
         if self.state is _LIVE:
             for shared in self._receiver.sent:
-                if shared.has_more and len(out) < room:
+                size = 0
+                while shared.has_more and len(out) + size < room:
                     changes, live = self._sender.changes(
                         shared.local_id,
                         shared.outgoing,
@@ -480,6 +524,8 @@ class Session:
                     shared.sent, shared.said = live.sent, live.said or shared.said
                     self._acks.end_sparing(shared, self._now)
                     out += changes
+                    # The next piece is about as long: a part of it would be for this peer alone.
+                    size = len(changes)
         elif self.state is _TEACHING:
             self._teach(out, room)
         if out:
@@ -512,7 +558,7 @@ class Session:
             self.peer.log.info(
                 self._now,
                 "peer {peer} was taught {count} entries ({how})",
-                peer=self.peer.name,
+                peer=self.peer.shown,
                 count=self._sender.taught,
                 how=end.name.partition("_")[2].lower(),
             )
@@ -600,6 +646,7 @@ class Session:
         """
         self._now = now
         self._receiver.look_again(now, adopt)
+        self.tell_relayed()
         for table in added:
             self.announce(table)
         return self.happened()
@@ -610,6 +657,14 @@ class Session:
         alike = [self._receiver.shared(one) for one in self._directory.alike(table)]
         more = [one.table for one in alike if one.sharing.teach]
         self._to_define = dict.fromkeys((*waiting, *more))
+
+    def tell_relayed(self) -> None:
+        """Tell the peer, if it is a peerproto, of which tables is passed on what it says, where
+        that is otherwise than it was told before."""
+        relayed = self._adoption.relayed_for(self.peer)
+        for name in sorted(relayed ^ self._relayed):
+            self._say(RelayedTable(name, name in relayed).encode())
+        self._relayed = relayed
 
     def _step(self, on: SessionInput) -> bool:
         """Go to the next state: whether there is one."""
@@ -622,5 +677,6 @@ class Session:
         self._step(on)
         self.peer.counters.rx_bytes += self._frames.take_count()
         self.ended_by = why
+        self._relays.clear()
         self._confirms = 0
         self._precedence.end()

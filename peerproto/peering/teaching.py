@@ -51,6 +51,11 @@ class Teaching:
         """Give a lesson, or give it again: it begins when its first bytes are drawn."""
         self._lesson = None
 
+    @property
+    def entries(self) -> int:
+        """How many entries the tables of the latest lesson have."""
+        return sum(one.table.used for one, _ in self.origins if self._is_in_lessons(one))
+
     def draw(self, out: bytearray, room: int) -> Optional[Control]:
         """Add about ``room`` bytes to ``out``: the message that ends the lesson, once it does."""
         if self._lesson is None:

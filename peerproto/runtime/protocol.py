@@ -29,7 +29,9 @@ from zope.interface import implementer
 
 from peerproto.runtime.answers import Answers
 from peerproto.runtime.commands import Commands
+from peerproto.runtime.importing import import_commands
 from peerproto.runtime.info import info_commands
+from peerproto.runtime.jsonlines import json_commands
 from peerproto.runtime.peers import peer_commands
 from peerproto.runtime.tables import table_commands
 from peerproto.runtime.words import split_commands
@@ -246,7 +248,13 @@ class RuntimeService(ListeningService):
 
 def runtime_commands(service: StickTableService) -> Commands:
     """All commands for this service and its parts."""
-    own = [*table_commands(service), *peer_commands(service), *info_commands(service)]
+    own = [
+        *table_commands(service),
+        *peer_commands(service),
+        *info_commands(service),
+        *json_commands(service),
+        *import_commands(service),
+    ]
     return Commands(own, service.parts.commands)
 
 

@@ -258,6 +258,16 @@ class TableHolder(Service):
             self._share_anew(news)
 
     @property
+    def learns_tables(self) -> bool:
+        """Whether tables of peers are adopted."""
+        return self.node.adoption.learn_tables
+
+    @property
+    def learns_columns(self) -> bool:
+        """Whether columns of peers are adopted beyond the lines of tables."""
+        return self.node.adoption.learn_columns
+
+    @property
     def tasks(self) -> int:
         """How many calls wait for their time, on the whole reactor."""
         return len(self._clock.getDelayedCalls())

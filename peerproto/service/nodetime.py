@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from peerproto.connections.clock import milliseconds
+
+A_STEP: Final = 1000
+"""Ms by which a wall clock is taken to have been set, and not slewed."""
 
 
 class NodeTime:
@@ -29,6 +32,12 @@ class NodeTime:
     def step(self) -> int:
         """By how many ms the wall clock is ahead of `now`."""
         return self._wall_ms() - self.now()
+
+    def steps(self) -> int:
+        """`step`, where that is a second or more; 0 below, which is how clocks are rounded and
+        slewed. So a time has the same reading again and again, as people's clocks have it."""
+        step = self.step()
+        return step if abs(step) >= A_STEP else 0
 
     def _wall_ms(self) -> int:
         return round(self._wall() * 1000)

@@ -28,6 +28,39 @@ class Metric:
     """Whether it only grows; if not, it is a gauge."""
 
 
+@attrs.frozen
+class Member:
+    """A peer that takes part in something: see `Detail`."""
+
+    name: str
+    """The name of the peer."""
+    is_in: bool
+    """Whether it is there, and what it says may be relied on."""
+    state: str
+    """Why it does or does not, in words."""
+    values: Mapping[str, Plain] = attrs.field(factory=dict)
+    """What else can be said of it."""
+    notes: tuple[str, ...] = ()
+    """What is to be known of it, in words."""
+
+
+@attrs.frozen
+class Detail:
+    """One of the things that a part does, such as one aggregate."""
+
+    name: str
+    reads: Optional[str] = None
+    """The name of the table that it is made of."""
+    writes: Optional[str] = None
+    """The name of the table that it writes."""
+    not_ready: Optional[str] = None
+    """Why it is not to be relied on, in words; ``None`` if it is."""
+    values: Mapping[str, Plain] = attrs.field(factory=dict)
+    """How it stands."""
+    members: tuple[Member, ...] = ()
+    """The peers that take part."""
+
+
 class IPart(Interface):
     """A feature of a node: see `StickTableService.add_part`.
 
@@ -37,6 +70,9 @@ class IPart(Interface):
 
     def status() -> Mapping[str, Plain]:
         """How it stands, in values by their names."""
+
+    def details() -> Iterable[Detail]:
+        """What it does, one thing after the other, with who takes part."""
 
     def commands() -> Iterable[Command]:
         """The commands that it offers, as long as it is a part."""
@@ -58,6 +94,10 @@ class Part:
     def status(self) -> Mapping[str, Plain]:
         """See `IPart`."""
         return {}
+
+    def details(self) -> Iterable[Detail]:
+        """See `IPart`."""
+        return ()
 
     def commands(self) -> Iterable[Command]:
         """See `IPart`."""

@@ -9,7 +9,7 @@ from typing import Optional, TypeVar
 from twisted.logger import Logger
 
 from peerproto.service.command import Command
-from peerproto.service.part import IPart, Metric, Plain
+from peerproto.service.part import Detail, IPart, Metric, Plain
 from peerproto.wire.errors import LocalProtocolError
 
 T = TypeVar("T")
@@ -60,6 +60,14 @@ class Parts(Mapping[str, IPart]):
             for name, part in list(self._parts.items())
         }
 
+    def details(self) -> dict[str, list[Detail]]:
+        """What each does, by its name."""
+        nothing: list[Detail] = []
+        return {
+            name: self._ask(name, partial(_listed, _details, part), nothing)
+            for name, part in list(self._parts.items())
+        }
+
     def commands(self) -> list[Command]:
         """All commands."""
         return self._all(_commands_of)
@@ -106,6 +114,10 @@ class Parts(Mapping[str, IPart]):
 
 def _status(part: IPart) -> Mapping[str, Plain]:
     return dict(part.status())
+
+
+def _details(part: IPart) -> Iterable[Detail]:
+    return part.details()
 
 
 def _writes(part: IPart) -> Iterable[str]:

@@ -30,6 +30,7 @@ from peerproto.connections.mesh import Mesh
 from peerproto.service.listening import listen
 from peerproto.service.waiters import Waiters
 from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.printable import printable
 
 if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
@@ -115,7 +116,7 @@ class Port:
             from peerproto.connections.tls import TLSFactory
 
             factory = TLSFactory(factory, self._credentials, self._mesh.clock)
-        what = f"peer {self._mesh.node.localpeer}"
+        what = f"peer {printable(self._mesh.node.localpeer)}"
         listen(endpoint, factory, self._listening, what, self.failed)
 
     def close(self) -> Deferred[Any]:
@@ -164,7 +165,9 @@ class Port:
             self.close()
             return
         host = port.getHost()
-        self._log.info("{peer} listens on {host}", peer=self._mesh.node.localpeer, host=host)
+        self._log.info(
+            "{peer} listens on {host}", peer=printable(self._mesh.node.localpeer), host=host
+        )
         address = getattr(host, "host", None)
         if address is not None and not ip_address(address).is_loopback:
             self._warn_of_open(host)

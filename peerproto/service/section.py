@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Optional, TypeVar
+from typing import Any, Final, Optional, TypeVar
 
 import attrs
 
@@ -12,6 +13,9 @@ from peerproto.tables import units
 from peerproto.wire.errors import LocalProtocolError
 
 T = TypeVar("T")
+
+_PASSWORD: Final = re.compile(r"(?<=://)[^/?#\s]*:.*@|(?<=password=)[^&\s]*")
+"""What may be a password in a URL, with the name of its user: a message does not have it."""
 
 
 @attrs.define(auto_exc=True, str=False)
@@ -24,7 +28,8 @@ class ConfigError(Exception):
     expected: str
 
     def __str__(self) -> str:
-        read = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in self.read)
+        read = _PASSWORD.sub("…", self.read)
+        read = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in read)
         return f"{self.file}:{self.line}: read '{read}', expected {self.expected}"
 
 

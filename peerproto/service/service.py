@@ -42,6 +42,7 @@ from peerproto.service.waiters import Waiters
 from peerproto.service.watch import Watch
 from peerproto.tables.changes import Changes
 from peerproto.tables.declaration import Declaration
+from peerproto.wire.printable import printable
 
 if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
@@ -364,7 +365,7 @@ class StickTableService(TableHolder):
         try:
             self._open()
         except Exception:
-            self._log.failure("{peer} cannot listen", peer=self.localpeer)
+            self._log.failure("{peer} cannot listen", peer=printable(self.localpeer))
         self._begin()
 
     def _begin(self) -> None:
@@ -399,7 +400,9 @@ class StickTableService(TableHolder):
     def _all_closed(self, results: list[Any]) -> Deferred[None]:
         for closed, result in results:
             if not closed:
-                self._log.failure("{peer} has not closed well", result, peer=self.localpeer)
+                self._log.failure(
+                    "{peer} has not closed well", result, peer=printable(self.localpeer)
+                )
         if self._keeper is None or not self._loaded_once:
             return succeed(None)
         self._loaded_once = False
@@ -421,7 +424,7 @@ class StickTableService(TableHolder):
         is to be stopped then in either case. ``way`` is the endpoint that leads to our
         own address, where that is neither one of TCP nor of a UNIX socket.
         """
-        self._log.info("{peer} stops softly", peer=self.localpeer)
+        self._log.info("{peer} stops softly", peer=printable(self.localpeer))
         self._stops_softly = True
         if self.address() is None:
             way = None

@@ -114,6 +114,13 @@ class PeerStatus:
     """Whether it is giving this node a lesson."""
     teaching: bool
     """Whether it is being given a lesson, or has yet to confirm one."""
+    lesson_given: Optional[int]
+    """How many entries it has been given of the lesson under way; ``None`` without one."""
+    lesson_left: Optional[int]
+    """How many are left, about: entries come and go meanwhile."""
+    lesson_learnt: Optional[int]
+    """How many updates have come of the lesson that it gives; ``None`` if it gives none. A peer
+    does not tell how many are left."""
     out_of_step: tuple[Reason, ...]
     """Every reason why it and this node do not have the same, in words."""
     notes: tuple[str, ...]
@@ -152,6 +159,7 @@ class PeerStatus:
         """As it is now, in ms; ``tables`` are all of the node."""
         shared = [] if session is None else session.tables
         since = peer.established_at
+        given = None if session is None else session.lesson_given
         return cls(
             name=peer.name,
             address=address,
@@ -163,6 +171,9 @@ class PeerStatus:
             trouble=peer.trouble,
             learning=session is not None and session.learning,
             teaching=session is not None and session.teaching,
+            lesson_given=None if given is None else given[0],
+            lesson_left=None if given is None else given[1],
+            lesson_learnt=None if session is None else session.lesson_learnt,
             out_of_step=tuple(out_of_step),
             notes=() if session is None else tuple(session.notes()),
             lag=Lag.of(peer, tables, now),
@@ -182,6 +193,8 @@ class TableStatus:
     """Number of entries, expired ones included that were not removed yet."""
     update_id: int
     """Update id of the latest change made here."""
+    stored: int
+    """How often an entry was stored so far, new or changed, whether a peer or this node did."""
     trashed: int
     """Entries removed so far to make room for others."""
     refused: int
@@ -205,6 +218,7 @@ class TableStatus:
             declaration=table.declaration,
             used=sum(one.used for one in stores),
             update_id=table.log.head & ID_MASK,
+            stored=sum(one.stored_so_far for one in stores),
             trashed=sum(one.trashed for one in stores),
             refused=sum(one.refused for one in stores),
             tombstones=sum(len(one.tombstones) for one in stores),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Optional
 
 import attrs
 
+from peerproto.service.lastsaid import LastSaid
 from peerproto.service.sticktable import StickTable
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.expiry import NEVER
@@ -17,8 +18,8 @@ from peerproto.wire.errors import LocalProtocolError
 from peerproto.wire.layout import Column, Layout, column, in_bit_order
 
 TAG_RULES: Final = {"last": adding.LAST, "max": adding.LARGEST, "or": adding.BITS}
-"""How the tags of several peers become one: that of the latest change, the largest, or all their
-bits."""
+"""How the tags of several peers become one: the one that was changed last, the largest, or all
+their bits."""
 
 _ON_TIME: Final = 1000
 """Time in ms by which a life may be longer in the sum: what goes out in that time tells no life."""
@@ -53,6 +54,7 @@ class Sums:
         tags: str = "last",
         stamped: bool = False,
         numbered: bool = False,
+        last_said: Optional[LastSaid] = None,
     ) -> None:
         """
         :param source: a table that is shared per peer.
@@ -61,12 +63,14 @@ class Sums:
             a session: see `peerproto.UNSTAMPED`.
         :param numbered: whether the last element of the source's ``gpt`` is such a number, and is
             not summed.
+        :param last_said: what is known of earlier sums of these tables, if anything.
         :raises LocalProtocolError: one cannot be summed to the other.
         """
         check(source.declaration, output.declaration)
         if stamped:
             check_number(output.layout, source.layout, numbered)
         self._source = source
+        self._output = output
         expire = output.declaration.expire
         self._whole = expire - min(_ON_TIME, expire // 100) if expire else 0
         """The life in ms from which on a sum has that of its table."""
@@ -74,40 +78,57 @@ class Sums:
         self.has_conn_cur = any(how == adding.CONNECTIONS for how, _, _ in steps)
         texts = [is_text for column in source.layout.columns for is_text in column.fields]
         self._adder = Adder(texts, steps)
+        texts = [is_text for column in output.layout.columns for is_text in column.fields]
+        self._reader = Adder(texts, _in_output(steps))
+        """Reads what is published."""
+        self._chooses = any(how in (adding.LAST, adding.TEXT) for how, _, _ in steps)
+        """Whether anything of the sum is what one peer said last."""
+        self.last_said = LastSaid(source.now()) if last_said is None else last_said
 
     def of(
         self,
-        raw_keys: Collection[bytes],
-        peers: Collection[str],
+        raw_keys: Sequence[bytes],
+        peers: Mapping[str, str],
         connected: Callable[[str], bool],
     ) -> tuple[list[Total], list[bytes]]:
         """The sums of some keys as they are now, and the keys of which nobody has anything.
 
-        :param peers: the names of those whose shares are added up.
+        :param peers: by the names of those whose shares are added up, the words that they stand
+            for: several that say the same, one after the other, stand for one.
         :param connected: tells whether the current connections of a peer count.
         """
         now, totals, nothing = self._source.now(), [], []
+        last_said = self.last_said if self._chooses else None
         shares = [
-            (store, store.record_at, connected(peer))
+            (peer, store, store.record_at, connected(peer))
             for peer, store in self._source.stores().items()
             if peer is not None and peer in peers
         ]
         adder, whole = self._adder, now + self._whole
-        rows_of = [iter(store.stored_each(raw_keys)) for store, _, _ in shares]
+        # Shares have the same keys, if not each of them has each.
+        places = shares[0][1].partitions.places(raw_keys) if shares else None
+        rows_of = [iter(store.stored_each(raw_keys, places)) for _, store, _, _ in shares]
         for raw_key in raw_keys:
-            records, elapsed, arrived, counts = [], [], [], []
+            said_by, records, elapsed, arrived, counts = [], [], [], [], []
             longest = 0
-            for (store, record_at, does_count), rows in zip(shares, rows_of):
+            for (peer, store, record_at, does_count), rows in zip(shares, rows_of):
                 row = next(rows)
                 if row is None:
                     continue
                 came, deadline = store.lifetime(row)
                 if deadline > now:
+                    said_by.append(peers[peer])
                     records.append(row[record_at:])
                     elapsed.append(now - came)
                     arrived.append(came)
                     counts.append(does_count)
                     longest = max(longest, deadline)
+            if last_said is not None:
+                if len(records) > 1:
+                    said = [adder.said(record) for record in records]
+                    arrived = last_said.order(raw_key, said_by, said, arrived, self._said_by_all)
+                else:
+                    last_said.forget(raw_key)
             if not records:
                 nothing.append(raw_key)
                 continue
@@ -116,6 +137,24 @@ class Sums:
             again = None if adder.again < 0 else adder.again
             totals.append(Total(raw_key, record, life, again))
         return totals, nothing
+
+    def _said_by_all(self, raw_key: bytes) -> Optional[bytes]:
+        """What the sum of a key has that a peer said last, as it was published since the order is
+        known: with no order of the key, all have said that."""
+        for store in self._output.stores().values():
+            row = store.stored(raw_key)
+            if row is not None and store.lifetime(row)[0] >= self.last_said.since:
+                return self._reader.said(row[store.record_at :])
+        return None
+
+
+def _in_output(steps: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """The same steps, with the places of the values in the output."""
+    place, there = 0, []
+    for how, _, period in steps:
+        there.append((how, place, period))
+        place += 3 if period else 1
+    return there
 
 
 def check(source: Declaration, output: Declaration) -> None:

@@ -66,6 +66,8 @@ class Before:
         """The values of before, of the ones of ``keys`` that were changed within a second."""
         self._drop(now)
         replaced = self._replaced
+        if replaced.keys().isdisjoint(keys):  # as they mostly are
+            return {}
         return {key: _old(*replaced[key]) for key in keys if key in replaced}
 
     def _drop(self, now: int) -> None:

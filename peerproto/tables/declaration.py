@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Optional
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
 
 import attrs
 
 from peerproto.tables.columns import beyond, can_be_stored, united
 from peerproto.tables.line import read_line
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.layout import Column, Layout
+from peerproto.wire.keys import KeyType
+from peerproto.wire.layout import Column, Layout, column
 from peerproto.wire.messages import TableDefinition
 from peerproto.wire.sizes import LONGEST_NAME
 
@@ -79,6 +80,49 @@ class Declaration:
         return cls(
             definition.name, definition.layout, definition.expire or 0, size, adopted_from=peer
         )
+
+    def plain(self) -> dict[str, Any]:
+        """The declaration in values that JSON has: what `of_plain` reads."""
+        layout = self.layout
+        return {
+            "name": self.name,
+            "type": layout.key_type.word,
+            "length": layout.key_length,
+            "columns": [[one.name, one.elements, one.period] for one in layout.columns],
+            "expire": self.expire,
+            "size": self.size,
+            "nopurge": self.nopurge,
+            "recv_only": self.recv_only,
+            "brates_factor": self.brates_factor,
+            "adopted_from": self.adopted_from,
+            "learnt": [one.name for one in self.learnt],
+        }
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> Declaration:
+        """The declaration that `plain` was made of, but for its warnings.
+
+        :raises LocalProtocolError: it is none.
+        """
+        try:
+            columns = tuple(
+                column(name, elements=elements, period=period)
+                for name, elements, period in plain["columns"]
+            )
+            key_type = next(one for one in KeyType if one.word == plain["type"])
+            return cls(
+                plain["name"],
+                Layout(key_type, plain["length"], columns),
+                plain["expire"],
+                plain["size"],
+                plain["nopurge"],
+                plain["recv_only"],
+                plain["brates_factor"],
+                plain["adopted_from"],
+                tuple(one for one in columns if one.name in plain["learnt"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as problem:
+            raise LocalProtocolError("declaration", plain, "what plain() gives") from problem
 
     def with_columns(self, columns: Iterable[Column]) -> Declaration:
         """The same, and what peers store by these columns."""

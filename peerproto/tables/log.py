@@ -255,9 +255,12 @@ class ChangeLog:
         """
         if not self._count:
             return ()
-        placed = set(self._placed(keys)) - self._overwritten
-        self._overwritten |= placed
-        return placed
+        placed = self._placed(keys)
+        if not placed:
+            return ()
+        others = set(placed) - self._overwritten
+        self._overwritten |= others
+        return others
 
     def later(
         self,
@@ -273,8 +276,11 @@ class ChangeLog:
         """
         if number >= self.head or not self._count:
             return {}
+        placed = self._placed(keys)
+        if not placed:
+            return {}
         but: Collection[bytes] = () if overwritten else self._overwritten
-        changes = {key: self._change(key) for key in self._placed(keys) if key not in but}
+        changes = {key: self._change(key) for key in placed if key not in but}
         return {
             key: columns
             for key, change in changes.items()
@@ -339,7 +345,7 @@ class ChangeLog:
                 columns = (columns or 0) | change[at + 1]
         return columns
 
-    def _placed(self, keys: Collection[bytes]) -> Iterable[bytes]:
+    def _placed(self, keys: Collection[bytes]) -> Collection[bytes]:
         """The ones of ``keys`` that have a place."""
         if len(self._firsts) == 1:
             # With few changes, as mostly, those who learn much are not to wait for this.

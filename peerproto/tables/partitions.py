@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import is_
 from typing import Final, Optional
 from weakref import ref
 
@@ -77,12 +78,21 @@ class Partitions:
         """The dict in which a key is, if it is in any."""
         return self.dicts[self._place(key)]
 
-    def of_each(self, keys: Iterable[bytes]) -> list[Optional[bytes]]:
-        """What is stored for each of ``keys``; ``None`` where nothing is."""
-        dicts = self.dicts
+    def places(self, keys: Iterable[bytes]) -> list[int]:
+        """The number of the partition of each of ``keys``, in all tables with keys of this type."""
         if self._by_bytes:
-            return [dicts[key[3] ^ key[2]].get(key) for key in keys]
-        return [dicts[hash(key) >> 40 & 0xFF].get(key) for key in keys]
+            return [key[3] ^ key[2] for key in keys]
+        return [hash(key) >> 40 & 0xFF for key in keys]
+
+    def of_each(
+        self, keys: Sequence[bytes], places: Optional[list[int]] = None
+    ) -> list[Optional[bytes]]:
+        """What is stored for each of ``keys``, ``None`` where nothing is; ``places`` are theirs, if
+        they are known."""
+        dicts = self.dicts
+        if places is None:
+            places = self.places(keys)
+        return [dicts[place].get(key) for key, place in zip(keys, places)]
 
     def follow(self, follower: Follower) -> None:
         """Let somebody hear of rows that are replaced or removed, for as long as they live."""
@@ -124,9 +134,12 @@ class Partitions:
                     yield number, keys[position]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """All keys and what is stored for them: see `walk`."""
-        for place, key in self.walk():
-            yield key, self.dicts[place][key]
+        """All keys and what is stored for them, as `walk` has them, but for their order."""
+        for place in range(PARTS):
+            for key in list(self.dicts[place]):
+                stored = self.dicts[place].get(key)
+                if stored is not None:
+                    yield key, stored
 
     def sweep(self) -> Sweep:
         """All keys and what is stored for them, in about the order in which they came."""
@@ -181,6 +194,25 @@ class Partitions:
         self._note(keys, len(new))
         return new, len(new)
 
+    def add(self, keys: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Store values for keys that have none: those keys, and the others, whose values stay."""
+        dicts = self.dicts
+        if self._by_bytes:
+            there = [
+                dicts[key[3] ^ key[2]].setdefault(key, value) for key, value in zip(keys, values)
+            ]
+        else:
+            there = [
+                dicts[hash(key) >> 40 & 0xFF].setdefault(key, value)
+                for key, value in zip(keys, values)
+            ]
+        if all(map(is_, there, values)):
+            self._new_in_a_row += len(keys)
+            return keys, []
+        self._new_in_a_row = 0
+        new = [key for key, mine, value in zip(keys, there, values) if mine is value]
+        return new, [key for key, mine, value in zip(keys, there, values) if mine is not value]
+
     def _store(self, keys: list[bytes], values: list[bytes]) -> None:
         dicts = self.dicts
         if self._by_bytes:
@@ -198,6 +230,18 @@ class Partitions:
             self.removed[place] += 1
             self.replaced((key,))
         return stored
+
+    def pop_each(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Remove keys: those that were there."""
+        gone: list[bytes] = []
+        for key in keys:
+            place = self._place(key)
+            if self.dicts[place].pop(key, None) is not None:
+                self.removed[place] += 1
+                gone.append(key)
+        if gone:
+            self.replaced(gone)
+        return gone
 
 
 _NONE: Final[tuple[int, Iterator[tuple[bytes, bytes]]]] = (-1, iter(()))

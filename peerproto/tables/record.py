@@ -11,7 +11,7 @@ from peerproto.tables.entry import Entry
 from peerproto.tables.expiry import NEVER
 from peerproto.tables.rowstore import RowStore
 from peerproto.wire import keys, varint
-from peerproto.wire.codec import EMPTY_TEXT
+from peerproto.wire.codec import EMPTY_TEXT, Values
 from peerproto.wire.datatypes import Kind
 from peerproto.wire.layout import Layout
 from peerproto.wire.texts import TEXTS
@@ -76,6 +76,29 @@ class Record:
         values, text = _outside(store.layout, row, store.record_at)
         expires = None if deadline == NEVER else deadline + ahead
         return cls(store.declaration, raw_key, came + ahead, expires, values, text, peer)
+
+    @classmethod
+    def made(
+        cls,
+        declaration: Declaration,
+        raw_key: bytes,
+        arrived: int,
+        expires: Optional[int],
+        decoded: Values,
+        peer: Optional[str] = None,
+    ) -> Record:
+        """The record of decoded values, in any thread: see the fields.
+
+        :raises LocalProtocolError: a value is out of its type's range.
+        """
+        layout, text = declaration.layout, None
+        if layout.codec.has_texts:
+            place = _text_place(layout)
+            if decoded[place] is not None:
+                text = decoded[place].encode("utf-8", "surrogateescape")
+            decoded = (*decoded[:place], None, *decoded[place + 1 :])
+        values = layout.codec.encode(decoded)
+        return cls(declaration, raw_key, arrived, expires, values, text, peer)
 
     def kept_values(self) -> Optional[bytes]:
         """The values as tables of this process keep them; ``None`` if there is no room for a long

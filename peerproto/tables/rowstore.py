@@ -50,6 +50,8 @@ class RowStore:
         self.quota.tables.add(self)
         self.used = 0
         """Number of entries, those included that are due to be removed."""
+        self.stored_so_far = 0
+        """How often an entry was stored so far, new or changed."""
         self.trashed = 0
         """Entries removed so far to make room for others."""
         self.refused = 0
@@ -90,9 +92,11 @@ class RowStore:
         stored = self._parts.of(key).get(key)
         return None if stored is None else self.generations.convert(stored)
 
-    def stored_each(self, keys: Iterable[bytes]) -> list[Optional[bytes]]:
-        """The same for each of ``keys``."""
-        rows = self._parts.of_each(keys)
+    def stored_each(
+        self, keys: Sequence[bytes], places: Optional[list[int]] = None
+    ) -> list[Optional[bytes]]:
+        """The same for each of ``keys``; see `peerproto.tables.partitions.Partitions.of_each`."""
+        rows = self._parts.of_each(keys, places)
         if not self.generations.mixed:
             return rows
         convert = self.generations.convert
@@ -188,9 +192,11 @@ class RowStore:
         taken, for this ``cause``, and which entries made room for them. New ones that
         find no room in a table that is full are refused.
         """
-        self.revision += 1
+        if cause is not Cause.SET or len(keys) > self.room:
+            self.revision += 1
         if len(keys) > self.room:
             return self._put_each(keys, values, shortest, now, cause, origin)
+        self.stored_so_far += len(keys)
         new, count = self._parts.put(keys, values)
         if count:
             self.used += count
@@ -199,6 +205,20 @@ class RowStore:
         # Of what was cleared, nobody may have been told yet.
         all_new = count == len(keys) and not self._clearing.under_way
         return [Changes(self, cause, keys, now, origin, all_new)]
+
+    def add(
+        self, keys: list[bytes], values: list[bytes], shortest: int, now: int, cause: Cause
+    ) -> tuple[Changes, list[bytes]]:
+        """Store values for keys that have no entry, where there is room for all: what happened, and
+        which keys have one, whose entries stay. See `put`."""
+        self.revision += 1
+        new, there = self._parts.add(keys, values)
+        self.stored_so_far += len(new)
+        self.used += len(new)
+        self.quota.used += len(new)
+        self._came(new, now, shortest)
+        all_new = not there and not self._clearing.under_way
+        return Changes(self, cause, new, now, None, all_new), there
 
     def _put_each(
         self,
@@ -249,7 +269,8 @@ class RowStore:
     def _batch(
         self, cause: Cause, keys: list[bytes], now: int, origin: Optional[str] = None
     ) -> list[Changes]:
-        """One batch, or none without keys."""
+        """One batch of what was stored, or none without keys."""
+        self.stored_so_far += len(keys)
         return [Changes(self, cause, keys, now, origin)] if keys else []
 
     def remove(self, key: bytes) -> bool:
@@ -260,6 +281,14 @@ class RowStore:
         self.used -= 1
         self.quota.used -= 1
         return True
+
+    def _remove_each(self, keys: Iterable[bytes]) -> list[bytes]:
+        """`remove` for many: the ones that were there."""
+        removed = self._parts.pop_each(keys)
+        self.revision += 1
+        self.used -= len(removed)
+        self.quota.used -= len(removed)
+        return removed
 
     def clear(self) -> int:
         """Remove all entries, here only: how many there were.
@@ -397,8 +426,7 @@ class RowStore:
         in the past.
         """
         expired = self._expiry.due(now, limit, self._deadline)
-        for key in expired:
-            self.remove(key)
+        self._remove_each(expired)
         return expired
 
     def trash(self, wanted: int) -> list[bytes]:
@@ -409,13 +437,11 @@ class RowStore:
         if len(trashed) < wanted:
             more = self._expiry.first(wanted - len(trashed), self._deadline)
             trashed = list(dict.fromkeys(trashed + more))
-        for key in trashed:
-            self.remove(key)
+        self._remove_each(trashed)
         if len(trashed) < wanted:
             # Nobody knows when the others expire without looking at more than there is time for.
             others = [key for key, _ in islice(self._parts.items(), wanted - len(trashed))]
-            for key in others:
-                self.remove(key)
+            self._remove_each(others)
             trashed += others
         self.trashed += len(trashed)
         return trashed

@@ -217,6 +217,14 @@ class TableStore(RowStore):
             self.log.forget(key)
         return removed
 
+    def _remove_each(self, keys: Iterable[bytes]) -> list[bytes]:
+        """See `RowStore._remove_each`."""
+        removed = super()._remove_each(keys)
+        if len(self.log):  # most tables have few changes of their own
+            for key in removed:
+                self.log.forget(key)
+        return removed
+
     def clear(self) -> int:
         """See `RowStore.clear`: nothing is forgotten any more, and there are no changes."""
         self.tombstones.clear()

@@ -7,7 +7,7 @@ like cannot be added; a rule chooses.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Optional
 
 from peerproto.updates.stamping import UNSTAMPED
 from peerproto.wire.varint import encode
@@ -26,12 +26,12 @@ LARGE_COUNTER: Final = 1
 CONNECTIONS: Final = 2
 """The sum over peers whose current connections count."""
 LAST: Final = 3
-"""The value that arrived last."""
+"""The value that was changed last."""
 LARGEST: Final = 4
 BITS: Final = 5
 """All bits that any of them has."""
 TEXT: Final = 6
-"""The text that arrived last, if there is one."""
+"""The text that was changed last, if there is one."""
 RATE: Final = 7
 """A frequency counter."""
 NOTHING: Final = 8
@@ -39,11 +39,11 @@ NOTHING: Final = 8
 STAMP: Final = 9
 """What stands for the number of a session."""
 
-_OFF: Final = 400
-"""Events that a rate may be off, in 800ths, before it is added up again…"""
+_UNSTAMPED: Final = encode(UNSTAMPED)
 
-_PART_OFF: Final = 800
-"""… and one more in so many."""
+_PART_OFF: Final = 2
+"""A rate may be off by one event in so many before it is added up again: what is read is rounded
+down, so that less than one event more is off by as many events as there are sources, at most."""
 
 
 def summed(ages: list[int], current: list[int], previous: list[int], period: int) -> list[int]:
@@ -81,7 +81,7 @@ def again_in(
         bends.append((period - total[0], total[2] - total[1]))
     bends.append((2 * period - total[0], total[1]))
     bends.sort()
-    may = (_OFF + total[1] + total[2]) * period // _PART_OFF
+    may = period // _PART_OFF
     off = slope = before = 0
     for at, change in bends:
         then = off + slope * (at - before)
@@ -110,21 +110,23 @@ class Adder:
         needed before something changes."""
 
     def add(
-        self, records: list[bytes], elapsed: list[int], arrived: list[int], counts: list[bool]
+        self, records: list[bytes], elapsed: list[int], changed: list[int], counts: list[bool]
     ) -> bytes:
         """The sum of the records of one key; there is at least one.
 
         :param elapsed: what ages have grown by, in ms, for each.
-        :param arrived: when each arrived, in ms.
+        :param changed: when each was changed: times, or places in an order.
         :param counts: whether the current connections of each count.
         """
+        if len(records) == 1:
+            return self._alone(records[0], elapsed[0], counts[0])
         width = len(self._texts)
         fields: list[int] = []
         texts: list[bytes] = []
         latest = 0
         for number in range(len(records)):
             self._read(records[number], fields, texts)
-            if arrived[number] > arrived[latest]:
+            if changed[number] > changed[latest]:
                 latest = number
         self.again = -1
         out = bytearray()
@@ -154,18 +156,68 @@ class Adder:
                 for at in range(place, len(fields), width):
                     value |= fields[at]
             elif how == TEXT:
-                out += self._last_text(texts, arrived)
+                out += self._last_text(texts, changed)
                 continue
             _write(out, value)
             if how == NOTHING and period:
                 out += b"\x00\x00"
         return bytes(out)
 
-    def _read(self, record: bytes, fields: list[int], texts: list[bytes]) -> None:
-        """Add the fields of a record to those that were read before."""
+    def said(self, record: bytes) -> bytes:
+        """What a record has of the values of which the sum has the one that was changed last."""
+        starts: list[int] = []
+        self._read(record, [], [], starts)
+        starts.append(len(record))
+        out = b""
+        for how, place, _ in self._steps:
+            if how in (LAST, TEXT):
+                out += record[starts[place] : starts[place + 1]]
+        return out
+
+    def _alone(self, record: bytes, elapsed: int, counts: bool) -> bytes:
+        """The sum of one record: most of it is copied."""
+        self.again = -1
+        fields: list[int] = []
+        starts: list[int] = []
+        self._read(record, fields, [], starts)
+        starts.append(len(record))
+        out = bytearray()
+        for how, place, period in self._steps:
+            if how == RATE:
+                age, now, before = fields[place] & UINT32, fields[place + 1], fields[place + 2]
+                age = (0 if age > OLDEST else age) + elapsed
+                if age >= period:
+                    age, now, before = age - period, 0, now
+                if age >= period or not (now or before):
+                    age = now = before = 0
+                _write(out, age)
+                _write(out, min(now, UINT32))
+                _write(out, min(before, UINT32))
+            elif how == STAMP:
+                out += _UNSTAMPED
+            elif how == NOTHING:
+                out += b"\x00\x00\x00" if period else b"\x00"
+            elif how == CONNECTIONS and not counts:
+                out.append(0)
+            elif how in (COUNTER, CONNECTIONS) and fields[place] > UINT32:
+                out += encode(UINT32)
+            else:
+                out += record[starts[place] : starts[place + 1]]
+        return bytes(out)
+
+    def _read(
+        self,
+        record: bytes,
+        fields: list[int],
+        texts: list[bytes],
+        starts: Optional[list[int]] = None,
+    ) -> None:
+        """Add the fields of a record to those that were read before, and where they start."""
         at = 0
         for is_text in self._texts:
             start = at
+            if starts is not None:
+                starts.append(start)
             value = record[at]
             at += 1
             if value >= 240:
@@ -183,12 +235,12 @@ class Adder:
                 at += value
                 texts.append(record[start:at])
 
-    def _last_text(self, texts: list[bytes], arrived: list[int]) -> bytes:
-        """The text that arrived last, with its length; that there is none says nothing."""
+    def _last_text(self, texts: list[bytes], changed: list[int]) -> bytes:
+        """The text that was changed last, with its length; that there is none says nothing."""
         last, when = b"\x00", -1
         for number in range(len(texts)):
-            if texts[number] != b"\x00" and arrived[number] > when:
-                last, when = texts[number], arrived[number]
+            if texts[number] != b"\x00" and changed[number] > when:
+                last, when = texts[number], changed[number]
         return last
 
     def _add_rate(

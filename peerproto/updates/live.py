@@ -34,13 +34,18 @@ ON_TIME: Final = 1000
 """Age in ms up to which a change goes out without a life."""
 
 _SAME: Final = 5
-"""Age in ms up to which what was written for one peer is given to another one: lives and ages are
-as of its writing."""
+_LONGEST_SAME: Final = 20
+_PART_OFF: Final = 500
+"""Ages in ms from which on what was written for one peer is not given to another one, since lives
+and ages are as of its writing: one in so many of the shortest period of a rate, within bounds."""
 
-_ROOM_DIFFERS: Final = 256
-_LEAST_ROOM: Final = 4096
-"""Of so many bytes of room, one peer may have so many less than another one that is given the same:
-acks of a few tables are in it."""
+_GRID: Final = 64
+_LEAST: Final = 32
+"""What is written at once ends at a change whose number is a multiple of the first of these, once
+it has as many updates as the second: wherever peers are, they come to the same places."""
+
+_MOST_KEPT: Final = 32
+"""Pieces that were written and are kept: peers read at a pace of their own."""
 
 _MOST_SELECTIONS: Final = 64
 
@@ -71,24 +76,27 @@ class Live:
 
 @attrs.frozen
 class _Kept:
-    """What was written for one peer, and may be given to the next one."""
+    """What was written for one peer, and may be given to the next one that has come as far."""
 
-    asked: tuple[int, int, int]
-    """After which change, and how the table was."""
+    revision: int
+    """How the table was."""
+    head: Optional[int]
+    """The latest change, if these were all changes: there is more to say by now if there is another
+    one."""
     now: int
     room: int
     live: Live
-    whole: bool
-    """Whether these were all changes."""
+    cut: bool
+    """Whether it ends where the room did."""
 
-    def will_do(self, room: int, now: int) -> bool:
-        """Whether it is right for a peer with so many bytes of room, at ``now`` (ms)."""
-        if now - self.now > _SAME:
+    def will_do(self, table: TableStore, room: int, now: int, longest: int) -> bool:
+        """Whether it is right for a peer with so many bytes of room, at ``now`` (ms), if it may be
+        as old as ``longest`` (ms)."""
+        if now - self.now > longest or self.revision != table.revision:
             return False
-        if self.whole:
-            return len(self.live.data) <= room
-        differs = abs(room - self.room)
-        return not differs or (differs <= _ROOM_DIFFERS and room >= _LEAST_ROOM)
+        if self.head is not None and self.head != table.log.head:
+            return False
+        return room == self.room if self.cut else len(self.live.data) <= room
 
 
 class LiveBytes:
@@ -113,8 +121,9 @@ class LiveBytes:
         self._selections: dict[int, Selection] = {}
         """By their columns, as bits."""
         self._made = 0
-        self._kept: Optional[_Kept] = None
-        """What was written last."""
+        self._same = _SAME
+        self._kept: dict[int, _Kept] = {}
+        """By the change that it follows, what was written of late."""
 
     def after(
         self,
@@ -124,25 +133,32 @@ class LiveBytes:
         now: int,
         peer: object = None,
     ) -> Live:
-        """The changes after ``sent`` as of ``now`` (ms), until they have ``room`` bytes.
+        """Some changes after ``sent`` as of ``now`` (ms), until they have ``room`` bytes at most.
 
-        Few that need many different definitions may be fewer than that. With a ``peer``, what is
-        not for it is left out.
+        What has changed again in the last few ms may be told as it was: its change comes later.
+        With a ``peer``, what is not for it is left out.
         """
         if self._declaration is not table.declaration:
             self._declaration = table.declaration
             self._selections = {}
-            self._kept = None
+            self._kept.clear()
+            self._same = _same(table.declaration)
         if peer is not None and table.log.spares(peer, sent):
-            return self._written(table, sent, room, now, peer)
-        asked = (sent, table.log.head, table.revision)
-        kept = self._kept
-        if kept is not None and kept.asked == asked and kept.will_do(room, now):
+            return self._written(table, sent, room, now, peer)[0]
+        kept = self._kept.get(sent)
+        if kept is not None and kept.will_do(table, room, now, self._same):
             return kept.live
-        live = self._written(table, sent, room, now, None)
-        whole = live.sent == table.log.head
-        self._kept = None if self._alone else _Kept(asked, now, room, live, whole)
+        live, is_cut = self._written(table, sent, room, now, None)
+        if not self._alone:
+            head = table.log.head if live.sent == table.log.head else None
+            self._keep(sent, _Kept(table.revision, head, now, room, live, is_cut))
         return live
+
+    def _keep(self, sent: int, kept: _Kept) -> None:
+        self._kept.pop(sent, None)
+        if len(self._kept) >= _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[sent] = kept
 
     def _written(
         self,
@@ -151,14 +167,23 @@ class LiveBytes:
         room: int,
         now: int,
         peer: object,
-    ) -> Live:
+    ) -> tuple[Live, bool]:
+        """See `after`; and whether it ends where the room does."""
         stretches = _Stretches()
         declaration, moment = table.declaration, table.origin + now
         bits = table.layout.bits
         count = self._made = said = 0
-        head, columns = b"", -1
+        head, columns, is_cut = b"", -1, False
         selection: Optional[Selection] = None
+        end = -1
         for number, changed, key in table.log.after(sent, peer):
+            if end < 0:
+                end = -(-number // _GRID) * _GRID
+            elif number > end:
+                if count >= _LEAST:
+                    sent = end
+                    break
+                end = -(-number // _GRID) * _GRID
             sent = number
             stored = table.stored(key) or table.zeroed(key, now)
             if stored is None:
@@ -188,11 +213,12 @@ class LiveBytes:
             said = number
             update_id = (number & ID_MASK).to_bytes(4, "big")
             count += writer.write_one(key, selection.of(stored), moment, update_id)
-            if stretches.size + writer.size >= room or self._made >= _MADE_AT_ONCE:
+            is_cut = stretches.size + writer.size >= room
+            if is_cut or self._made >= _MADE_AT_ONCE:
                 break
         else:
             sent = table.log.head
-        return stretches.end(count, sent, said)
+        return stretches.end(count, sent, said), is_cut
 
     def _is_timed(self, stored: bytes, declaration: Declaration, age: int) -> bool:
         """Whether the update for a change of this age (ms) tells how long it is to live."""
@@ -214,6 +240,12 @@ class LiveBytes:
         )
         self._selections[columns] = selection
         return selection
+
+
+def _same(declaration: Declaration) -> int:
+    """Age in ms up to which what was written is given to another peer."""
+    periods = [one.period for one in declaration.layout.columns if one.period is not None]
+    return max(_SAME, min([_LONGEST_SAME, *(period // _PART_OFF for period in periods)]))
 
 
 class _Stretches:

@@ -92,7 +92,10 @@ class Reception:
 
     def stamp(self, now: int) -> bytes:
         """What is stored begins with this if the peer sent it now."""
-        return head.stamp(self._way_now().origin + now)
+        way = self._way
+        if way is None or way.version != self.table.generations.version:
+            way = self._way_now()
+        return head.stamp(way.origin + now)
 
     def add(self, update: Update, now: int) -> None:
         """Take one update, to be stored with others."""

@@ -9,7 +9,7 @@ All these numbers are equally long on the wire, so that nothing else of an updat
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import Final, Optional
 
 from peerproto.tables.declaration import Declaration
 from peerproto.wire.datatypes import BY_NAME
@@ -27,6 +27,9 @@ _LEAST: Final = 240 + 2048 + (2048 << 7) + (2048 << 14)
 _MARK: Final = encode(UNSTAMPED)
 _WIDTH: Final = len(_MARK)
 _GPT: Final = BY_NAME["gpt"].bit
+
+_MOST_CUT: Final = 32
+"""Data of which the pieces are kept."""
 
 
 def new_number() -> int:
@@ -110,21 +113,27 @@ class Stamping:
         """``element`` is the one of ``gpt`` that has the number, -1 the last one."""
         self.element = element
         self._cutters: dict[Layout, Cutter] = {}
-        self._data = b""
-        self._pieces: list[bytes] = []
-        """What the latest data has between the numbers: others are given the same in turn."""
+        self._declaration: Optional[Declaration] = None
+        self._pieces: dict[bytes, list[bytes]] = {}
+        """What data of this declaration has between the numbers: others are given the same soon."""
 
     def stamped(self, data: bytes, declaration: Declaration, number: bytes) -> bytes:
         """The same updates with the encoded ``number`` of a session.
 
         :param declaration: that by which the first update was announced.
         """
-        if data is not self._data:
+        if declaration is not self._declaration:
+            self._declaration = declaration
+            self._pieces.clear()
+        pieces = self._pieces.get(data)
+        if pieces is None:
             pieces = data.split(_MARK)
             if not (self._cutter(declaration.layout).is_last and are_updates(pieces)):
                 pieces = self._cut(data, declaration.layout)
-            self._data, self._pieces = data, pieces
-        return number.join(self._pieces)
+            if len(self._pieces) >= _MOST_CUT:
+                del self._pieces[next(iter(self._pieces))]
+            self._pieces[data] = pieces
+        return number.join(pieces)
 
     def _cut(self, data: bytes, layout: Layout) -> list[bytes]:
         places: list[int] = []

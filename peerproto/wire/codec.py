@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache, cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from peerproto.wire import varint
 from peerproto.wire.datatypes import Frequency, Kind
-from peerproto.wire.dictionary import LONGEST_TEXT, ReceivingDictionary
+from peerproto.wire.dictionary import LONGEST_TEXT
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
 from peerproto.wire.shape import Kinds, segments
 from peerproto.wire.texts import TEXTS
@@ -33,6 +33,13 @@ differences: an older counter would look young again."""
 
 EMPTY_TEXT = b"\x00"
 """How no text, or an empty one, stands in a record."""
+
+
+class ReadsTexts(Protocol):
+    """What reads dictionary values, as `peerproto.wire.dictionary.ReceivingDictionary` does."""
+
+    def read(self, message: bytes, offset: int) -> tuple[bytes, int]:
+        """The text at ``offset`` as it stands in a record, and where the next value starts."""
 
 
 class EntryCodec:
@@ -100,9 +107,7 @@ class EntryCodec:
             for kind, elements in self.kinds
         )
 
-    def read(
-        self, message: bytes, offset: int, dictionary: ReceivingDictionary
-    ) -> tuple[bytes, bool]:
+    def read(self, message: bytes, offset: int, dictionary: ReadsTexts) -> tuple[bytes, bool]:
         """The record for the values at ``offset`` of an update, and whether it is all said.
 
         It is not if there is a text, of which nothing is said (`peerproto.wire.dictionary`):
@@ -198,7 +203,8 @@ def _generate_decode(kinds: Kinds) -> Callable[..., Values]:
                 parts = [name + part for part in "acp"]
                 lines += [_READ_ONE.format(name=part) for part in parts]
                 items.append(
-                    f"Frequency(aged({parts[0]}, elapsed),"
+                    f"Frequency({parts[0]} if not elapsed and {parts[0]} <= {MAX_AGE}"
+                    f" else aged({parts[0]}, elapsed),"
                     f" {parts[1]} & 0xFFFFFFFF, {parts[2]} & 0xFFFFFFFF)"
                 )
                 continue

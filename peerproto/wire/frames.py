@@ -32,6 +32,9 @@ TIMED_UPDATE: Final = 0x85
 INCREMENTAL_TIMED_UPDATE: Final = 0x86
 """Types of messages about stick tables."""
 
+RELAYED: Final = 0x80
+"""Type of a message of the class `PEERPROTO`."""
+
 
 class Frame(NamedTuple):
     """One message, not yet read: its two header bytes and its payload."""
@@ -147,12 +150,20 @@ class FrameBuffer:
         self._position = end
         return Frame(message_class, message_type, data[begin:end])
 
-    def read_run(self, read: Callable[[bytes, int, int], int], now: int) -> None:
+    def read_run(self, read: Callable[[bytes, int, int], int], now: int) -> bool:
         """Let ``read(data, start, now)`` take whole frames: it returns where the rest begins.
 
-        ``now`` is in ms.
+        ``now`` is in ms. Returns whether there is a rest, of which `next` may make something.
         """
         self._position = read(self._data, self._position, now)
+        if self._position < len(self._data):
+            return True
+        self._needed = self._received + 2
+        return False
+
+    def rest(self) -> bytes:
+        """The bytes of the frame that is not complete."""
+        return self._data[self._position :] + b"".join(self._kept)
 
     def drop(self) -> None:
         """Drop all bytes that were not taken."""

@@ -12,8 +12,8 @@ from typing import Final, Optional, Union
 import attrs
 
 from peerproto.wire import keys, varint
+from peerproto.wire.codec import ReadsTexts
 from peerproto.wire.datatypes import DATA_TYPES, Kind
-from peerproto.wire.dictionary import ReceivingDictionary
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
 from peerproto.wire.frames import (
     ACK,
@@ -23,6 +23,7 @@ from peerproto.wire.frames import (
     INCREMENTAL_TIMED_UPDATE,
     INCREMENTAL_UPDATE,
     PEERPROTO,
+    RELAYED,
     STICK_TABLE,
     SWITCH,
     TIMED_UPDATE,
@@ -78,6 +79,23 @@ class Mark(enum.Enum):
     def encode(self) -> bytes:
         """The message as it travels, with its head."""
         return Frame(PEERPROTO, self.value).encode()
+
+
+@attrs.frozen
+class RelayedTable:
+    """By this a peerproto tells another one whether it passes on to others what it is told of a
+    table (doc/protocol.md, "Messages between peerprotos")."""
+
+    name: str
+    is_relayed: bool = True
+
+    def encode(self) -> bytes:
+        """The message as it travels, with its head.
+
+        :raises LocalProtocolError: the name is empty, or too long.
+        """
+        name = b"".join(_counted_name(self.name))
+        return Frame(PEERPROTO, RELAYED, bytes((self.is_relayed,)) + name).encode()
 
 
 @attrs.frozen(cache_hash=True)
@@ -187,7 +205,7 @@ class EntryUpdate:
         return Frame(STICK_TABLE, message_type, payload).encode()
 
     @classmethod
-    def decode(cls, frame: Frame, layout: Layout, dictionary: ReceivingDictionary) -> EntryUpdate:
+    def decode(cls, frame: Frame, layout: Layout, dictionary: ReadsTexts) -> EntryUpdate:
         """Read an update of a table of this layout.
 
         Its ``values`` are a record: dictionary references are resolved.
@@ -198,7 +216,7 @@ class EntryUpdate:
 
 
 def read_update(
-    message_type: int, payload: bytes, layout: Layout, dictionary: ReceivingDictionary
+    message_type: int, payload: bytes, layout: Layout, dictionary: ReadsTexts
 ) -> tuple[Optional[int], Optional[int], bytes, bytes, bool]:
     """The fields of an `EntryUpdate` without the object: what runs once an entry.
 
@@ -220,7 +238,16 @@ def read_update(
 
 
 Definition = Union[TableDefinition, RefusedDefinition]
-Message = Union[Control, ErrorMessage, TableDefinition, RefusedDefinition, TableSwitch, Ack, Mark]
+Message = Union[
+    Control,
+    ErrorMessage,
+    TableDefinition,
+    RefusedDefinition,
+    TableSwitch,
+    Ack,
+    Mark,
+    RelayedTable,
+]
 
 
 def read_message(frame: Frame) -> Optional[Message]:
@@ -246,6 +273,8 @@ def read_message(frame: Frame) -> Optional[Message]:
     elif frame.message_class == ERROR:
         return _ERRORS.get(frame.message_type)
     elif frame.message_class == PEERPROTO:
+        if frame.message_type == RELAYED:
+            return _read_relayed(frame.payload)
         return _MARKS.get(frame.message_type)
     return None
 
@@ -262,10 +291,25 @@ def _fixed32(what: str, value: int) -> bytes:
 
 
 def _definition_head(table_id: int, name: str) -> tuple[bytes, bytes, bytes]:
+    return varint.encode(table_id), *_counted_name(name)
+
+
+def _counted_name(name: str) -> tuple[bytes, bytes]:
     raw = name.encode("utf-8", "surrogateescape")
     if not 1 <= len(raw) <= LONGEST_NAME:
         raise LocalProtocolError("table name", name, f"1 to {LONGEST_NAME} bytes")
-    return varint.encode(table_id), varint.encode(len(raw)), raw
+    return varint.encode(len(raw)), raw
+
+
+def _read_relayed(payload: bytes) -> Optional[RelayedTable]:
+    """``None`` for a name that no table here has."""
+    length, offset = varint.decode(payload, 1)
+    raw = payload[offset : offset + length]
+    if len(raw) < length:
+        raise MalformedMessage("relayed table", payload, f"a name of {length} bytes")
+    if not 1 <= length <= LONGEST_NAME:
+        return None
+    return RelayedTable(raw.decode("utf-8", "surrogateescape"), is_relayed=payload[0] != 0)
 
 
 def _parameters(column: Column) -> list[bytes]:

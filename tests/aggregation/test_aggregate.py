@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from peerproto import Frequency
@@ -131,10 +133,19 @@ class StartTests(AggregateTestCase):
         self.assertEqual(self.sums(self.a), {})
         self.assertIn("authority: no (it waits for b)", self.ask("show aggregate t"))
         self.assertIn("it waits for b", " ".join(self.hub.not_ready()))
+        (detail,) = self.hub.parts.details()["aggregation"]
+        self.assertEqual((detail.reads, detail.not_ready), ("t", "it waits for b"))
+        self.assertEqual(
+            {one.name: (one.is_in, one.state) for one in detail.members},
+            {"a": (False, "may have yet to get back what it had"), "b": (False, "not connected")},
+        )
         self.b.startService()
         self.network.advance(6)
         self.assertEqual(self.sums(self.a), {1: 7})
         self.assertIn("authority: yes", self.ask("show aggregate"))
+        (detail,) = self.hub.parts.details()["aggregation"]
+        self.assertIsNone(detail.not_ready)
+        self.assertEqual([one.is_in for one in detail.members], [True, True])
 
     def test_looks_again(self) -> None:
         """When it is looked again who has taught does not depend on how often that is asked, as it
@@ -214,6 +225,38 @@ class ShowTests(AggregateTestCase):
         self.assertEqual([line.rpartition(" ")[2] for line in lines], ["peer=a", "peer=b", "sum"])
         self.assertEqual([line.count("gpc0=7") for line in lines], [0, 0, 1])
         self.assertIn("no sum", self.ask("show aggregate t key 2"))
+
+    def test_since_when(self) -> None:
+        """It is shown since when each source is in the sum, which is later than its session began,
+        and since when the sum has authority, or has none."""
+
+        def shown() -> list[int]:
+            answer = self.ask("show aggregate t")
+            found = re.findall(r"authority: .*, for: (\d+) s|in for (\d+) s", answer)
+            return [int(one or other) for one, other in found]
+
+        self.a.table("t").set(1, gpc0=3)
+        self.b.stopService()
+        self.hub.startService()
+        self.a.startService()
+        self.network.advance(4.5)
+        self.assertEqual(shown(), [4])
+        # It comes in when it was waited for long enough that it gets back what it had, after 5 s.
+        self.network.advance(4)
+        self.assertEqual(shown(), [8, 3])
+        self.b.startService()
+        self.network.advance(8.5)
+        yes_for, a_for, b_for = shown()
+        self.assertEqual(a_for, 12)
+        self.assertEqual(yes_for, b_for)
+        session = self.hub.peers["b"].status().handshake_ago
+        assert session is not None
+        self.assertLess(b_for, session // 1000)
+        self.a.stopService()
+        self.network.advance(3)
+        self.assertEqual(shown(), [3, b_for + 3])
+        self.network.advance(9)
+        self.assertEqual(shown(), [2, b_for + 12])
 
     def test_wrong(self) -> None:
         """What cannot be shown is refused with what was expected."""

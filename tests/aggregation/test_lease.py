@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Optional
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto import Declaration, StickTableService
-from peerproto.aggregation.lease import KEY, Lease, Vouch
+from peerproto.aggregation.lease import KEY, Lease, Vouch, read_lease
 from peerproto.aggregation.lease import LINE as LEASE
 from peerproto.testing import MemoryNetwork
 from tests.aggregation.fleet import RULES, AggregateTestCase
@@ -46,6 +47,25 @@ class LeaseTests(AggregateTestCase):
                 self.network.advance(0.1)
                 self.assertTrue(650 <= self.left(self.a) <= 1000, self.left(self.a))
         self.assertEqual(self.sources_in(self.a), 2)
+
+    def test_wraps(self) -> None:
+        """It holds all the time while its number begins again from 0; a node that reads it says
+        so, too."""
+        self.begin()
+        now = round(self.network.wall_clock() * 1000)
+        self.network.step_wall_clock((2**32 - 1500 - now % 2**32) / 1000)
+        self.network.advance(0.3)
+        numbers = []
+        for _ in range(40):
+            self.network.advance(0.05)
+            lease = self.a.table("t.lease")
+            numbers.append(lease[KEY].number("gpt[1]"))
+            self.assertTrue(650 <= self.left(self.a) <= 1000, self.left(self.a))
+            vouch = read_lease(lease, self.a.time)
+            assert vouch is not None
+            self.assertEqual((vouch.sources, vouch.left), (2, self.left(self.a)))
+        wraps = [after - before for before, after in itertools.pairwise(numbers) if after < before]
+        self.assertEqual(len(wraps), 1)
 
     def test_stops(self) -> None:
         """It is over at once when the node adds up no more."""
@@ -105,6 +125,49 @@ class LeaseTests(AggregateTestCase):
         self.network.advance(0.5)
         self.assertGreater(self.left(self.a), 0)
         self.assertEqual(len(self.sums(self.a)), 5000)
+
+
+class SilenceTests(AggregateTestCase):
+    rules = attrs.evolve(RULES, lease="t.lease", grace=1000)
+
+    def test_heard_again(self) -> None:
+        """When a source is heard again on the same session, the sum is vouched for once it had the
+        time to say what it has counted meanwhile, and not before."""
+        self.begin()
+        (connection,) = self.network.between("a", "h")
+        connection.stall("a")
+        self.network.advance(4.8)
+        self.assertTrue(self.hub.peers["a"].connected)
+        self.network.advance(1.1)
+        self.assertFalse(self.vouched())
+        self.a.table("t").count(1, gpc0=3)
+        connection.flow("a")
+        self.network.advance(0.01)
+        self.assertFalse(self.hub.peers["a"].is_silent)
+        for _ in range(9):
+            self.assertFalse(self.vouched())
+            self.network.advance(0.05)
+        self.network.advance(0.5)
+        self.assertTrue(self.vouched())
+
+    def test_comes_back(self) -> None:
+        """One that was silent and comes back on another session, when the sum is vouched for
+        without it, is out until then, and the sum is vouched for all the time."""
+        self.begin()
+        (connection,) = self.network.between("a", "h")
+        connection.stall("a")
+        self.network.advance(5.9)
+        self.assertTrue(self.hub.peers["a"].is_silent)
+        self.network.part("a", "h")
+        self.a.stopService()
+        self.network.advance(12)
+        self.assertTrue(self.vouched())
+        self.network.heal("a", "h")
+        self.a.startService()
+        for _ in range(100):
+            self.network.advance(0.05)
+            self.assertTrue(self.vouched())
+        self.assertEqual(self.hub.table("t.lease")[KEY]["gpt[3]"], 2)
 
 
 class WaitingLeaseTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from peerproto import Declaration, StickTableService
+from peerproto import Declaration, StickTable, StickTableService
 from peerproto.aggregation.lease import KEY
 from peerproto.aggregation.lease import LINE as LEASE
 from peerproto.aggregation.rules import Rules
@@ -83,7 +83,10 @@ class LevelTests(SynchronousTestCase):
 
     def left(self, service: StickTableService, table: str) -> int:
         """For how many ms the lease in a table holds; 0 if it is over."""
-        entry = service.table(table).get(KEY)
+        return self.holds_for(service.table(table))
+
+    def holds_for(self, table: StickTable) -> int:
+        entry = table.get(KEY)
         if entry is None:
             return 0
         left = (entry.number("gpt[1]") - round(self.network.wall_clock() * 1000)) % 2**32
@@ -112,7 +115,13 @@ class LevelTests(SynchronousTestCase):
         self.assertEqual(numbers, {lease["gpt[2]"]})
 
     def test_no_longer_than_below(self) -> None:
-        """What is above is vouched for no longer than what it is made of."""
+        """What is above is vouched for no longer than what it is made of, and, whenever the nodes
+        renew their leases, long enough for each on the way to be late by some 100 ms."""
+        for name, late in (("u", 0.24), ("s1", 0.24)):
+            self.aggregations[name].stopService()
+            self.network.advance(late)
+            self.aggregations[name].startService()
+        self.network.advance(3)
         upper = self.network.services["u"]
         for _ in range(40):
             self.network.advance(0.05)
@@ -122,7 +131,34 @@ class LevelTests(SynchronousTestCase):
                 for pair in ((leases["s1"], leases["s2"]), (leases["r"],))
             )
             self.assertLessEqual(self.left(upper, "t.global.lease"), least + 1)
-            self.assertGreater(self.left(self.a, "t.all1.lease"), 200)
+            self.assertGreater(self.left(self.a, "t.all1.lease"), 600)
+
+    def test_not_without_one_below(self) -> None:
+        """From the moment at which a lease below is over, what is above is vouched for with another
+        one of that site, or not at all, whenever the nodes renew theirs."""
+        upper = self.network.services["u"]
+        leases = upper.table("t.site.lease").contributions()
+        sources = self.aggregations["u"].aggregates["t.site"].sources
+        for site in (("s1", "s2"), ("r",)):
+            for late in (0.02, 0.05, 0.08):
+                (silent,) = set(sources.names()) & set(site)
+                # The node looks at all when a peer goes, and from then on again and again.
+                upper.expect_peer("x")
+                self.network.advance(late)
+                upper.remove_peer("x")
+                for connection in self.network.between(silent, "u"):
+                    connection.stall(silent)
+                self.network.advance(0.7)
+                for _ in range(40):
+                    self.network.advance(0.01)
+                    most = max(self.holds_for(leases[one]) for one in site)
+                    left = self.left(upper, "t.global.lease")
+                    self.assertLessEqual(left, most, (silent, late))
+                    if left:
+                        self.assertEqual(upper.table("t.global.lease")[KEY]["gpt[3]"], 2)
+                for connection in self.network.between(silent, "u"):
+                    connection.flow(silent)
+                self.network.advance(9)
 
     def left_of(self, share: Any) -> int:
         entry = share.get(KEY)

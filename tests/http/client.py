@@ -8,9 +8,11 @@ from typing import Any, Optional
 
 import attrs
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -22,6 +24,7 @@ from peerproto.http.service import routes_of
 from peerproto.http.site import BoundedSite
 from peerproto.http.tokens import Token
 from peerproto.http.watching import Watching
+from peerproto.http.writelog import WriteLog
 from tests.http.contract import Contract
 
 WRITER = "w" * 20
@@ -95,11 +98,14 @@ class HttpTestCase(SynchronousTestCase):
         self.clock = Clock()
         self.service = StickTableService("app", tables=TABLES, reactor=self.clock)
         self.lines: list[str] = []
-        """What was logged."""
+        """What was logged, without what is of level *debug*."""
+        self.details: list[str] = []
+        """What is of that level."""
 
         @implementer(ILogObserver)
         def observer(event: LogEvent) -> None:
-            self.lines.append(formatEvent(event))
+            is_detail = event.get("log_level") is LogLevel.debug
+            (self.details if is_detail else self.lines).append(formatEvent(event))
 
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
@@ -110,7 +116,8 @@ class HttpTestCase(SynchronousTestCase):
         self.access = Access(settings or self.settings)
         self.watching = Watching(self.service, self.access, self.clock, self.timer)
         self.addCleanup(self.watching.stop)
-        self.routes = routes_of(self.service, self.access, self.watching)
+        self.log = WriteLog(self.clock)
+        self.routes = routes_of(self.service, self.access, self.watching, self.log)
         self.site = BoundedSite(self.routes.resource(), self.clock)
         self.contract = Contract(document(self.routes))
 
@@ -133,6 +140,7 @@ class HttpTestCase(SynchronousTestCase):
         channel, transport = self.connect()
         channel.dataReceived(data)
         self.wait(lambda: is_whole(transport.value()))
+        channel.connectionLost(Failure(ConnectionDone()))
         return parse(transport.value())[0]
 
     def wait(self, until: Callable[[], bool]) -> None:

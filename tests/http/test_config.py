@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any, Optional
 
+import trustme
 from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.daemon.config import Config, ConfigError
@@ -75,6 +76,14 @@ class HttpConfigTests(SynchronousTestCase):
             self.wrong(1, "ssl:", f"bind = {bind}", token)
             self.wrong(1, "token-file or read-token-file", f"bind = {bind}", "plain = yes")
             self.settings(f"bind = {bind}", "plain = yes", token)
+        path = self.file("http.pem", b"")
+        pem = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
+        pem.write_to_path(path)
+        files = f"privateKey={path}:certKey={path}"
+        for bind in (f"ssl:8404:{files}", f"ssl:8404:interface=192.0.2.1:{files}"):
+            for more in ("plain = no", "plain = yes"):
+                self.wrong(1, "token-file or read-token-file", f"bind = {bind}", more)
+            self.settings(f"bind = {bind}", token)
         self.settings("bind = :8404", "plain = yes", f"read-token-file = {self.reader}")
 
     def test_places(self) -> None:

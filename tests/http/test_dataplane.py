@@ -6,13 +6,53 @@ import base64
 from typing import Any, Optional
 from urllib.parse import quote
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.python.failure import Failure
 
+from peerproto import Declaration
+from peerproto.http.site import STALLED
 from tests.http.client import WRITER, HttpTestCase, Reply, parse
 
 ROOT = "/v3/services/haproxy/runtime/stick_tables"
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"admin:{WRITER}".encode()).decode()}
+
+ENTRY: dict[str, type] = {
+    "id": str,
+    "key": str,
+    "server_id": int,
+    "glitch_cnt": int,
+    "glitch_rate": int,
+    "gpc0": int,
+    "gpc0_rate": int,
+    "gpc1": int,
+    "gpc1_rate": int,
+    "gpt0": int,
+    "conn_cnt": int,
+    "conn_cur": int,
+    "conn_rate": int,
+    "sess_cnt": int,
+    "sess_rate": int,
+    "http_fail_cnt": int,
+    "http_fail_rate": int,
+    "http_req_cnt": int,
+    "http_req_rate": int,
+    "http_err_cnt": int,
+    "http_err_rate": int,
+    "bytes_in_cnt": int,
+    "bytes_in_rate": int,
+    "bytes_out_cnt": int,
+    "bytes_out_rate": int,
+    "exp": int,
+}
+"""The fields of an entry: ``specification/models/runtime/table_entry.yaml``. ``use`` is left out
+where it is false; ``gpc``, ``gpc_rate`` and ``gpt`` are what is set, one element at a time."""
+
+VALUES = [name for name in ENTRY if name not in ("id", "key", "exp")]
+TABLE: dict[str, type] = {"name": str, "type": str, "size": int, "used": int, "fields": list}
+"""Those of a table: ``table.yaml`` beside that."""
+
+FIELDS = [name for name in VALUES if not name.startswith("http_fail")]
+"""What the fields of a table may be: two that entries have are missing there."""
 
 
 class DataPlaneTests(HttpTestCase):
@@ -57,6 +97,38 @@ class DataPlaneTests(HttpTestCase):
         self.assertEqual(entry, {"key": "192.0.2.7", "exp": 5000, "gpc0": 3, "http_req_rate": 12})
         self.assertEqual(self.client("GET", "/ids/entries").json, [])
         self.assertEqual(self.fails(404, "GET", "/none/entries"), "Stick table none not found")
+
+    def declare(self, name: str, store: list[str]) -> None:
+        columns = ",".join(f"{one}(1m)" if one.endswith("_rate") else one for one in store)
+        line = f"type ip size 1k expire 1h store {columns}"
+        self.service.add_table(Declaration.parse(name, line))
+
+    def test_all_fields(self) -> None:
+        """Of a table that stores all that there is, tables and entries have each field of that
+        API's specification, of its type, and with its value."""
+        self.declare("all", VALUES)
+        values = {name: number for number, name in enumerate(VALUES, 10)}
+        self.service.table("all").set("192.0.2.7", values)
+        table = self.client("GET", "/all").json
+        self.assertEqual({name: type(one) for name, one in table.items()}, TABLE)
+        rate, counter = {"type": "rate", "period": 60_000}, {"type": "counter"}
+        self.assertCountEqual(
+            table["fields"],
+            [{"field": one, **(rate if one.endswith("_rate") else counter)} for one in FIELDS],
+        )
+        (entry,) = self.client("GET", "/all/entries").json
+        self.assertEqual({name: type(one) for name, one in entry.items()}, ENTRY)
+        self.assertEqual({name: entry[name] for name in VALUES}, values)
+        self.assertEqual((entry["key"], entry["exp"]), ("192.0.2.7", 3_600_000))
+
+    def test_set_all_fields(self) -> None:
+        """Each of them can be set."""
+        self.declare("all", VALUES)
+        values = {name: number for number, name in enumerate(VALUES, 10)}
+        body = {"key": "192.0.2.7", "data_type": values}
+        self.assertEqual(self.client("POST", "/all/entries", body).status, 204)
+        entry = self.service.table("all")["192.0.2.7"]
+        self.assertEqual({name: entry.number(name) for name in VALUES}, values)
 
     def test_arrays_and_texts(self) -> None:
         """Of arrays it knows the first elements, of texts nothing."""
@@ -203,6 +275,23 @@ class DataPlaneTests(HttpTestCase):
         channel.resumeProducing()
         self.wait(lambda: transport.value().endswith(b"0\r\n\r\n"))
         self.assertEqual(transport.value().count(b'"key"'), 1000)
+
+    def test_reader_stalls(self) -> None:
+        """A client that does not go on reading is dropped, and makes room for others; one that
+        reads now and then is not."""
+        channel, transport = self.begin_listing()
+        for _ in range(3):
+            self.clock.advance(STALLED - 1)
+            self.assertFalse(transport.disconnecting)
+            channel.resumeProducing()
+            channel.pauseProducing()
+        self.clock.advance(STALLED - 1)
+        self.assertFalse(transport.disconnected)
+        self.clock.advance(1)
+        self.assertTrue(transport.disconnected)
+        channel.connectionLost(Failure(ConnectionAborted()))
+        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(sum("192.0.2.9:4711 has not taken" in one for one in self.lines), 1)
 
     def test_reader_goes(self) -> None:
         """Of a client that has gone, nothing is left."""

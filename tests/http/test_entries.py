@@ -107,6 +107,24 @@ class EntryTests(HttpTestCase):
         self.assertEqual(self.error("?cidr=192.0.2.1/24", "rates")[0], "query.cidr")
         self.assertEqual(self.error("?cidr=::/0", "rates")[0], "query.cidr")
 
+    def test_some_keys(self) -> None:
+        """The entries of some keys come in their order, those that there are, and nothing else
+        chooses or orders them."""
+        for key in (".", "..", "/a"):
+            self.service.table("paths").set(key)
+        entries = self.get("/v1/tables/paths/entries?key=..&key=/a&key=none&key=..").json
+        self.assertEqual([one["key"] for one in entries["entries"]], ["..", "/a"])
+        self.assertIsNone(entries["next"])
+        path = "/v1/tables/rates/entries?key="
+        for query, field in (
+            ("x", "query.key"),
+            ("192.0.2.7&sort=gpc0", "query.sort"),
+            ("192.0.2.7&cursor=x", "query.cursor"),
+            ("192.0.2.7" + "&key=192.0.2.7" * 40, "query.key"),
+        ):
+            reply = self.get(path + query)
+            self.assertEqual((reply.status, reply.json["errors"][0]["field"]), (422, field))
+
     def test_sort(self) -> None:
         """Entries come in the order of a value, page by page."""
         self.fill(250)
@@ -265,6 +283,30 @@ class EntryTests(HttpTestCase):
         body = {"changes": [{"do": "set", "key": "3"}, {"do": "set", "key": "1"}]}
         results = self.write("POST", entries, body).json["results"]
         self.assertEqual([one["status"] for one in results], [507, 200])
+
+    def test_raw(self) -> None:
+        """Entries come without a loss, and are taken so: periods of rates, and when they end."""
+        rates = self.service.table("rates")
+        rates.count("192.0.2.7", gpc0=1, http_req_rate=5)
+        place = "/v1/tables/rates/entries"
+        for query in ("raw=yes", "raw=yes&sort=-gpc0", "raw=yes&filter=data.gpc0+gt+0"):
+            (entry,) = self.get(f"{place}?{query}").json["entries"]
+            self.assertEqual(entry["values"]["http_req_rate"][1:], [5, 0])
+        before = dict(rates["192.0.2.7"])
+        rates.clear()
+        reply = self.write("POST", place, {"changes": [{"do": "import", **entry}]})
+        self.assertEqual(reply.json["results"], [{"key": "192.0.2.7", "status": 200}])
+        self.assertEqual(dict(rates["192.0.2.7"]), before)
+        over = {"do": "import", "key": "192.0.2.8", "expires": 1}
+        wrong = {"do": "import", "key": "192.0.2.8", "values": {"http_req_rate": [1, 2]}}
+        other = {"do": "import", "key": "192.0.2.8", "peer": "lb"}
+        count = {"do": "count", "key": "192.0.2.8", "events": {"gpc0": 1}, "expires": 7}
+        changes = {"changes": [over, wrong, other, count]}
+        results = self.write("POST", place, changes).json["results"]
+        self.assertEqual([one["status"] for one in results], [422] * 4)
+        self.assertEqual(results[0]["problem"]["errors"][0]["field"], "body.changes[0].expires")
+        self.assertEqual(len(rates), 1)
+        self.assertEqual(self.get(f"{place}?raw=maybe").status, 400)
 
     def test_many(self) -> None:
         """Many changes have a result each; one that is wrong holds up no other."""

@@ -11,15 +11,17 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from peerproto import Batch, Cause, Part
+from peerproto import Batch, Cause, Declaration, Part
 from peerproto.http.channel import FLOOD_PAUSE, MOST_HELD, MOST_PAUSES
 from peerproto.http.config import HttpSettings
-from peerproto.http.events import HEARTBEAT, LINGER, STALLED
+from peerproto.http.events import HEARTBEAT, LINGER
 from peerproto.http.follower import MOST_WAITING
 from peerproto.http.service import HttpService
+from peerproto.http.site import STALLED
 from peerproto.http.sse import Place
 from peerproto.http.tokens import Token
-from tests.http.client import READER, WRITER, HttpTestCase, Reply, parse
+from peerproto.testing import MemoryNetwork
+from tests.http.client import READER, TABLES, WRITER, HttpTestCase, Reply, parse
 
 
 @attrs.frozen
@@ -209,11 +211,42 @@ class FollowTests(EventsTestCase):
         tables = [one.data for one in all_of_them.named("table") if one.data["name"] == "ids"]
         self.assertEqual([one.get("removed", False) for one in tables], [False, True, False])
 
+    def test_comes_with_entries(self) -> None:
+        """Entries that change in the turn in which their table comes are told: of a new table, and
+        of one that comes back after it was forgotten."""
+        all_of_them, chosen = self.follow(), self.follow("?table=ids&kind=entry")
+        declaration = self.ids.declaration
+        self.service.remove_table("ids")
+        self.turn(2 * LINGER)
+        for name in ("ids", "new"):
+            table = self.service.add_table(attrs.evolve(declaration, name=name))
+            table.set(4, gpc0=5)
+            self.turn()
+        told = [(one.data["table"], one.data["key"]) for one in all_of_them.named("entry")]
+        self.assertEqual(told, [("ids", "4"), ("new", "4")])
+        self.assertEqual(chosen.entries, [("4", 5)])
+
+    def test_comes_with_a_lesson(self) -> None:
+        """So are those that a peer sends with the definition of a table that is adopted then."""
+        network = MemoryNetwork()
+        self.addCleanup(network.stop)
+        self.clock = network.clock
+        self.service = network.peer("app", {"ids": TABLES["ids"]}, learn_tables=True)
+        self.begin()
+        client = self.follow("?kind=entry")
+        peer = network.raw_peer("lb1", "app")
+        network.advance(0)
+        peer.define(Declaration.parse("theirs", TABLES["ids"]))
+        peer.update(7, {"gpc0": 3})
+        network.advance(1)
+        self.assertEqual(client.entries, [("7", 3)])
+        client.go()
+
     def test_wrong(self) -> None:
         """What cannot be read is named, and so is a table that there is not."""
         for query, status, field in (
             ("?table=none", 404, "query.table"),
-            ("?table=a%5C", 400, "query.table"),
+            ("?table=a%5C", 404, "query.table"),
             ("?kind=entries", 400, "query.kind"),
             ("?table=ids&interval=-1", 400, "query.interval"),
             ("?table=ids&interval=60001", 400, "query.interval"),
@@ -224,7 +257,7 @@ class FollowTests(EventsTestCase):
             ("?table=paths&prefix=%5C", 422, "query.prefix"),
             ("?table=ids&cidr=10.0.0.0/8", 422, "query.cidr"),
             ("?table=ids&cidr=ten", 422, "query.cidr"),
-            ("?filter=data.gpc0%20gt%201", 400, "query.table"),
+            ("?filter=data.gpc0%20gt%201", 422, "query.table"),
             ("?token=x", 400, "query.token"),
         ):
             reply = self.get(f"/v1/events{query}")

@@ -16,12 +16,13 @@ from peerproto import Metric, Part, StickTableService
 from peerproto.http.collector import NodeCollector
 from peerproto.http.lateness import Lateness
 from peerproto.http.metrics import Metrics, TopEntries
-from peerproto.http.printable import printable
 from peerproto.http.top import Top, read_tops
+from peerproto.service.printable import printable
 from peerproto.service.section import ConfigError, Line
 from peerproto.service.status import LACKS
 from peerproto.tables.declaration import Declaration
-from peerproto.testing import MemoryNetwork
+from peerproto.testing import MemoryNetwork, RawPeer
+from peerproto.wire.messages import Control
 
 LINE = "type integer size 1m expire 10m store gpc0,http_req_rate(10s)"
 NAMES = "type string len 32 size 1k expire 10m store gpc0"
@@ -136,6 +137,69 @@ class NodeTests(SynchronousTestCase):
         self.assertGreaterEqual(value(text, "peerproto_peer_lag_seconds", peer="there"), 2)
         behind = {"peer": "there", "reason": "behind"}
         self.assertEqual(value(text, "peerproto_peer_out_of_step", **behind), 1)
+
+    def raw(self) -> RawPeer:
+        """A peer that calls, and has a session."""
+        raw = self.network.raw_peer("raw", "here")
+        self.network.advance(1)
+        self.assertEqual(raw.lines, ["200"])
+        return raw
+
+    def test_counters(self) -> None:
+        """What has happened with a peer is told under the name of what it is: of all this, no two
+        have happened as often."""
+        self.network.start()
+        self.network.advance(6)
+        replaced = [self.raw() for _ in range(4)]
+        wrong = []
+        for _ in range(3):
+            wrong.append(self.raw())
+            wrong[-1].send(b"\xff" * 20)
+            self.network.advance(1)
+        silent = self.raw()
+        silent.beats = False
+        self.network.advance(20)
+        last = self.raw()
+        for number in range(2, 14):
+            last.define(Declaration.parse(f"unknown{number}", LINE), number)
+        last.define(Declaration.parse("t", LINE), 1)
+        for key in range(40):
+            last.update(key, {}, key + 1)
+        self.network.advance(12)
+        for key in range(25):
+            self.here.table("t").set(1000 + key)
+        self.network.advance(1)
+        self.network.between("here", "raw")[-1].stall("here")
+        for key in range(5):
+            self.here.table("t").set(2000 + key)
+        self.network.advance(2.5)
+        counters = self.here.peers["raw"].status().counters
+        heard = [one for raw in (*replaced, *wrong, silent, last) for one in raw.heard]
+        expected = {
+            ("handshakes_total", ""): 9,
+            ("reconnects_total", ""): 8,
+            ("collisions_total", ""): 4,
+            ("protocol_errors_total", ""): 3,
+            ("silences_total", ""): 1,
+            ("lessons_learnt_total", ""): 2,
+            ("refused_definitions_total", ""): 12,
+            ("lag_changes", ""): 5,
+            ("lag_seconds", ""): 2.5,
+            ("updates_total", "in"): 40,
+            ("updates_total", "out"): 30,
+            ("messages_total", "in"): counters.rx_messages,
+            ("messages_total", "out"): len(heard) + 5,
+            ("heartbeats_total", "in"): counters.rx_hbt,
+            ("heartbeats_total", "out"): heard.count(Control.HEARTBEAT),
+            ("bytes_total", "in"): counters.rx_bytes,
+            ("bytes_total", "out"): counters.tx_bytes,
+        }
+        self.assertEqual(len(set(expected.values()) - {0}), len(expected))
+        self.assertGreater(counters.rx_messages, 40 + counters.rx_hbt)
+        text = self.text()
+        for (name, way), figure in expected.items():
+            labels = {"peer": "raw", **({"direction": way} if way else {})}
+            self.assertEqual(value(text, f"peerproto_peer_{name}", **labels), figure, name)
 
     def test_node(self) -> None:
         """The node says whether it may be relied on, and where its resync stands."""

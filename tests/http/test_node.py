@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
+import attrs
 from openapi_spec_validator import validate
 
-from peerproto import Declaration, Part, StickTableService
+from peerproto import Declaration, Detail, Member, Part, StickTableService, TableFull
 from peerproto.aggregation.rules import Rules
 from peerproto.aggregation.service import Aggregation
 from peerproto.http.text import quoted
 from peerproto.service.part import Plain
 from peerproto.testing import MemoryNetwork
-from tests.http.client import TABLES, HttpTestCase
+from tests.http.client import TABLES, WRITER, HttpTestCase
 
 LINE = "type integer size 1k expire 10m store gpc0"
 
@@ -26,6 +27,10 @@ class Odd(Part):
 
     def status(self) -> Mapping[str, Plain]:
         return {"<b>": "\udcff\n", "number": 1.5, "none": None, "yes": True}
+
+    def details(self) -> Iterable[Detail]:
+        member = Member("a\\", False, "it is \udcfe", {"<i>": "\udcff"}, ("a note",))
+        return [Detail("d\udcff", "t<", None, "no \udcff", {"n": 1}, (member,))]
 
     def not_ready(self) -> Optional[str]:
         return self.why
@@ -40,7 +45,8 @@ class NodeTests(HttpTestCase):
         node = self.get("/v1/node").json
         self.assertEqual((node["localpeer"], node["running"], node["uptime"]), ("app", True, 3000))
         self.assertEqual((node["tables"], node["entries"]), (len(TABLES), 0))
-        self.assertEqual(node["not_ready"], ["waiting for a peer to learn from: started"])
+        learning = "waiting for a peer to learn from: started"
+        self.assertEqual(node["not_ready"], [learning, "no peer is in step"])
 
     def test_parts(self) -> None:
         """Parts are told with what they say, whatever that is."""
@@ -51,6 +57,45 @@ class NodeTests(HttpTestCase):
         expected = {"<b>": "\\xFF\n", "number": 1.5, "none": None, "yes": True}
         self.assertEqual(parts["parts"]["odd"], expected)
         self.assertEqual(parts["not_ready"], ["odd: it is \\xFF"])
+        (detail,) = parts["details"]["odd"]
+        (member,) = detail.pop("members")
+        self.assertEqual(
+            detail,
+            {
+                "name": "d\\xFF",
+                "reads": "t<",
+                "writes": None,
+                "not_ready": "no \\xFF",
+                "values": {"n": 1},
+            },
+        )
+        self.assertEqual(
+            member,
+            {
+                "name": "a\\\\",
+                "is_in": False,
+                "state": "it is \\xFE",
+                "notes": ["a note"],
+                "values": {"<i>": "\\xFF"},
+            },
+        )
+
+    def test_who_may_write(self) -> None:
+        """The node says whether writers may write, and whether who asks is one."""
+        for token, may in ((None, False), (WRITER, True)):
+            node = self.get("/v1/node", token=token).json
+            self.assertEqual((node["allow_writes"], node["may_write"]), (True, may))
+        self.access.settings = attrs.evolve(self.settings, allow_writes=False)
+        node = self.get("/v1/node", token=WRITER).json
+        self.assertEqual((node["allow_writes"], node["may_write"]), (False, False))
+
+    def test_stored(self) -> None:
+        """A table says how often something was stored in it."""
+        small = self.service.table("small")
+        for key in (1, 2, 2):
+            small.set(key)
+        self.assertRaises(TableFull, small.set, 3)
+        self.assertEqual(self.get("/v1/tables/small").json["stored"], 3)
 
     def test_tables(self) -> None:
         """A table is told with its columns."""
@@ -144,6 +189,20 @@ class FleetTests(HttpTestCase):
         self.network.advance(1)
         self.assertIn("no peer is in step", self.get("/readyz").json["reasons"])
         self.assertEqual(self.get("/readyz").status, 503)
+
+    def test_ready_under_load(self) -> None:
+        """Changes that are on their way to all peers do not make a node unready; those that no
+        peer acks for some seconds do."""
+        for name in ("a", "b<b>"):
+            for connection in self.network.between("hub", name):
+                connection.caller.stalled = connection.called.stalled = True
+        self.assertEqual(self.write("PUT", "/v1/tables/plain/entries/7", {}).status, 201)
+        self.network.advance(1)
+        peers = self.get("/v1/peers").json["peers"]
+        self.assertEqual([one["reasons"] for one in peers], [["behind"], ["behind"]])
+        self.assertEqual(self.get("/readyz").status, 200)
+        self.network.advance(2.5)
+        self.assertIn("no peer is in step", self.get("/readyz").json["reasons"])
 
     def test_writes_reach_peers(self) -> None:
         """What is set is set on all peers, and what is forgotten is zero there."""

@@ -18,7 +18,15 @@ from tests.http.client import WRITER, HttpTestCase, parse
 class RouteTests(HttpTestCase):
     def test_no_route(self) -> None:
         """A path or a method that there is not is answered by a problem document."""
-        for path in ("/", "/v1", "/v1/node/", "//v1/node", "/v1//node", "/v1/tables//entries"):
+        for path in (
+            "/v1",
+            "/dashboard/none",
+            "/dashboard/..%2Fpages.py",
+            "/v1/node/",
+            "//v1/node",
+            "/v1//node",
+            "/v1/tables//entries",
+        ):
             self.assertEqual(self.get(path).status, 404, path)
         reply = self.ask("PUT", "/v1/node", {})
         self.assertEqual((reply.status, reply.headers["allow"]), (405, "GET, HEAD"))
@@ -45,7 +53,7 @@ class RouteTests(HttpTestCase):
         """A parameter that is unknown, comes twice or is no number is named."""
         entries = "/v1/tables/rates/entries"
         for query, field, expected in (
-            ("x=1", "query.x", "one of filter, prefix"),
+            ("x=1", "query.x", "one of filter, key, prefix"),
             ("limit=1&limit=2", "query.limit", "limit once"),
             ("limit=0", "query.limit", "from 1 to 1000"),
             ("limit=1001", "query.limit", "from 1 to 1000"),

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 
 from peerproto.http.site import (
     IDLE_TIME,
+    LEAVING,
     LONGEST_BODY,
     LONGEST_HEAD,
     MOST_CONNECTIONS,
     MOST_HEADERS,
     REQUEST_TIME,
+    STALLED,
 )
 from tests.http.client import WRITER, HttpTestCase, parse
+
+ABORT_TIME = HTTPChannel.abortTimeout
+"""Seconds that a client has after it was hung up on."""
 
 PUT = (
     "PUT /v1/tables/rates/entries/192.0.2.7 HTTP/1.1\r\nHost: localhost\r\n"
@@ -89,6 +97,35 @@ class BoundTests(HttpTestCase):
         channels.pop().connectionLost(Failure(ConnectionDone()))
         self.assertEqual(self.get("/healthz").status, 200)
 
+    def test_turned_away(self) -> None:
+        """Who is turned away and does not go, as one that began TLS and says nothing more, is
+        dropped; so many of them may be there at one time, others are dropped at once."""
+        for _ in range(MOST_CONNECTIONS):
+            self.connect()
+        leaving = [self.connect() for _ in range(MOST_CONNECTIONS)]
+        channel, transport = self.connect()
+        self.assertTrue(transport.disconnected)
+        self.assertEqual(transport.value(), b"")
+        channel.connectionLost(Failure(ConnectionAborted()))
+        gone, _ = leaving.pop()
+        gone.connectionLost(Failure(ConnectionDone()))
+        self.refused(self.connect()[1], 503)
+        self.clock.advance(LEAVING - 1)
+        self.assertFalse(any(transport.disconnected for _, transport in leaving))
+        self.clock.advance(1)
+        for channel, transport in leaving:
+            self.assertTrue(transport.disconnected)
+            channel.connectionLost(Failure(ConnectionAborted()))
+        self.assertEqual(self.site.connections, MOST_CONNECTIONS)
+
+    def test_turned_away_at_the_end(self) -> None:
+        """Nothing is left of those who are turned away when the service stops."""
+        for _ in range(MOST_CONNECTIONS):
+            self.connect()
+        _, transport = self.connect()
+        self.site.hang_up()
+        self.assertTrue(transport.disconnected)
+
     def test_idle(self) -> None:
         """A client that says nothing is hung up on."""
         _, transport = self.connect()
@@ -127,9 +164,72 @@ class BoundTests(HttpTestCase):
         self.site.hang_up()
         self.assertTrue(all(one.disconnecting for one in transports))
 
+    def half_close(self, channel: Any) -> None:
+        """Do what the transport does when the client closes its sending side."""
+        half = IHalfCloseableProtocol(channel, None)
+        if half is None:
+            channel.connectionLost(Failure(ConnectionDone()))
+        else:
+            half.readConnectionLost()
+
+    def test_half_closed(self) -> None:
+        """A client that closes its sending side gets the answers to all that it has asked, also
+        those that take some turns, and is hung up on after them."""
+        page = b"GET /v1/tables/rates/entries HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for requests in (1, 3):
+            channel, transport = self.connect()
+            channel.dataReceived(page * requests)
+            self.half_close(channel)
+            self.assertEqual(transport.value(), b"")
+            self.assertFalse(transport.disconnecting)
+            self.wait(partial(getattr, transport, "disconnecting"))
+            self.assertEqual(transport.value().count(b'{"entries":[],"next":null}'), requests)
+            channel.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.site.connections, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_half_closed_without_request(self) -> None:
+        """One of whom nothing is to be answered any more is hung up on at once: of a request of
+        which the end is missing, too, and a client that only listened to the stream is gone."""
+        for data in (
+            b"",
+            b"GET /healthz HTTP/1.1\r\nHost: local",
+            PUT + b"Content-Length: 5\r\n\r\n{",
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ):
+            channel, transport = self.connect()
+            channel.dataReceived(data)
+            self.half_close(channel)
+            self.assertTrue(transport.disconnecting or transport.disconnected, data)
+            channel.connectionLost(Failure(ConnectionDone()))
+        self.watching.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_protocols(self) -> None:
         """HTTP/2 is not offered: its streams have other bounds."""
         self.assertEqual(self.site.acceptableProtocols(), [b"http/1.1"])
+
+    def test_end_not_read(self) -> None:
+        """A client that does not read a whole answer is dropped, whether it wanted to go on after
+        it or not; of one that reads it in time, nothing is left."""
+        for last, bound in ((b"Connection: close\r\n", STALLED), (b"", IDLE_TIME + ABORT_TIME)):
+            for reads in (False, True):
+                channel, transport = self.connect()
+                channel.pauseProducing()
+                channel.dataReceived(
+                    b"GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n" + last + b"\r\n"
+                )
+                self.assertEqual(parse(transport.value())[0].status, 200)
+                self.clock.pump([1] * int(bound - 1))
+                self.assertFalse(transport.disconnected)
+                if reads:
+                    channel.connectionLost(Failure(ConnectionDone()))
+                self.clock.pump([1, 1])
+                self.assertEqual(transport.disconnected, not reads)
+                if not reads:
+                    channel.connectionLost(Failure(ConnectionAborted()))
+                self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_slow_reader(self) -> None:
         """Of a client that does not read, no further request is read."""

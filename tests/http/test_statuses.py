@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 
 from peerproto import Declaration, Part
 from peerproto.http.site import LONGEST_BODY
-from tests.http.client import WRITER, HttpTestCase, is_whole, parse
+from peerproto.testing import MemoryNetwork
+from tests.http.client import TABLES, WRITER, HttpTestCase, is_whole, parse
 
 ENTRY = "/v1/tables/{table}/entries/{key}"
 ENTRIES = "/v1/tables/{table}/entries"
@@ -50,16 +51,21 @@ class Scribe(Part):
 class StatusTests(HttpTestCase):
     def setUp(self) -> None:
         super().setUp()
+        self.network = MemoryNetwork()
+        self.addCleanup(self.network.stop)
+        self.clock = self.network.clock
+        self.service = self.network.peer("app", TABLES)
+        self.network.peer("a", {}, learn_tables=False)
+        self.begin()
         for name in ("sums", "changing"):
             line = "type integer size 10k store gpc0"
             self.service.add_table(Declaration.parse(name, line))
         self.scribe = Scribe()
         self.service.add_part("scribe", self.scribe)
-        self.service.expect_peer("a")
         for key in (1, 2):
             self.service.table("small").set(key)
-        self.service.startService()
-        self.clock.advance(6)
+        self.network.start()
+        self.network.advance(6)
 
     def request(self, method: str, path: str, query: str = "", **names: str) -> tuple[str, str]:
         """A good request, but for what is named."""
@@ -69,15 +75,14 @@ class StatusTests(HttpTestCase):
 
     def happens(self, method: str, path: str, status: int) -> int:
         """Have a status happen: the one that did."""
-        self.service.expect_peer("a")
         content: Any = BODIES.get((method, path))
         token: Optional[str] = WRITER
         headers: dict[str, str] = {}
         names: dict[str, str] = {}
         query = ""
         if path == "/readyz" and status in (200, 503):
-            self.service.remove_peer("a")
             self.scribe.why = None if status == 200 else "it is not"
+            self.network.advance(10)
         elif path == "/v1/events" and status in (200, 503):
             return self.follow(path, 1 if status == 200 else 0)
         elif path in (ENTRIES, DATA_PLANE, "/metrics") and (

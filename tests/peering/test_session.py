@@ -835,11 +835,11 @@ class SendingTests(SessionTestCase):
         """A peer has a change when it acks it, not when it was sent; a table that the peer is
         not known to have does not count."""
         self.rates.set(key(1), {}, 0)
-        self.assertEqual(self.node.out_of_step(self.peer), ["1 changes are still to be sent to it"])
+        self.assertEqual(self.node.out_of_step(self.peer), ["1 change is still to be sent to it"])
         self.pull()
         self.assertEqual(self.node.out_of_step(self.peer), [])
         self.take(self.session, self.defined(), 0)
-        self.assertEqual(self.node.out_of_step(self.peer), ["it has yet to ack 1 changes"])
+        self.assertEqual(self.node.out_of_step(self.peer), ["it has yet to ack 1 change"])
         self.take(self.session, Ack(1, 1).encode(), 0)
         self.assertEqual(self.node.out_of_step(self.peer), [])
 
@@ -1115,14 +1115,35 @@ class TeachingTests(SessionTestCase):
 
 
 class AskingTests(SessionTestCase):
+    def test_how_far_a_lesson_is(self) -> None:
+        """While a lesson is given, it is known how many entries were given and are left; once it
+        is confirmed, there is none."""
+        entries = 5 * CHUNK
+        updates = b"".join(update(at, key(at), b"\x01") for at in range(1, entries + 1))
+        self.take(begin(self.node, "other"), self.defined() + updates)
+        self.assertIsNone(self.session.lesson_given)
+        self.take(self.session, REQUEST, 0)
+        seen = []
+        while self.session.wants_to_send:
+            self.session.pull(1, 0)
+            seen.append(self.session.lesson_given)
+        self.assertEqual({sum(one) for one in seen if one is not None}, {entries})
+        self.assertGreater(len(set(seen)), 3)
+        self.assertEqual(seen[-1], (entries, 0))
+        self.take(self.session, CONFIRM, 0)
+        self.assertIsNone(self.session.lesson_given)
+
     def test_learning(self) -> None:
         """The lesson that was asked for is confirmed and not acked; then acks go on."""
         self.resync.start(0)
         self.resync.connected(self.session, 0)
         self.assertEqual(self.pull(), [Control.RESYNC_REQUEST])
+        self.assertEqual(self.session.lesson_learnt, 0)
         self.take(self.session, self.defined() + update(1, key(1), b"\x01"), 0)
+        self.assertEqual(self.session.lesson_learnt, 1)
         self.assertEqual(self.pull(), [])
         self.take(self.session, Control.RESYNC_FINISHED.encode(), 0)
+        self.assertIsNone(self.session.lesson_learnt)
         self.assertEqual(self.pull(), [Control.RESYNC_CONFIRM])
         self.assertTrue(self.resync.up_to_date)
         self.take(self.session, update(8, key(2), b"\x01"), 0)

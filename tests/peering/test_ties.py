@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.peering.session import Session
+from peerproto.peering.sharing import Sharing
 from peerproto.testing import MemoryNetwork
-from peerproto.wire.messages import Ack, Control, Mark
+from peerproto.wire.messages import Ack, Control, Mark, RelayedTable
 from tests.peering.test_session import COUNTERS, SessionTestCase, key, update
 from tests.support import begin
 
@@ -233,6 +235,56 @@ class OtherPeerTests(SessionTestCase):
         self.assertEqual(self.values(), [9, 8])
         self.assertTrue(self.sent_to_other().endswith(update(2, key(1), b"\x09")))
         self.assertIn((2, None, key(1), b"\x09"), self.pull())
+
+    def relays(self, *sessions: Session) -> None:
+        for one in sessions:
+            self.take(one, Mark.TIES.encode() + RelayedTable("counters").encode())
+
+    def test_a_relay(self) -> None:
+        """A change of ours stays, whatever a relay of a lesser name sends, until each relay has
+        acked it: that may be a value of before, which comes by way of another one."""
+        self.relays(self.session, self.other)
+        self.take(self.session, Ack(2, 1).encode())
+        self.crossing()
+        self.assertEqual(self.values(), [1, 8])
+        self.take(self.other, Ack(2, 1).encode())
+        self.take(self.session, update(2, key(1), b"\x05\x08\x07\x06"))
+        self.assertEqual(self.values(), [5, 8])
+
+    def test_repeated_to_no_relay(self) -> None:
+        """What a relay has changed is not sent again to another one, which may have acked ours
+        after that; it is sent to one that is no relay."""
+        for both in (False, True):
+            self.setUp()
+            self.relays(self.session, *([self.other] if both else []))
+            self.take(self.session, Ack(2, 1).encode())
+            self.take(self.other, Ack(2, 1).encode())
+            self.take(self.session, update(1, key(1), b"\x09\x08\x07\x06"))
+            self.assertEqual(self.values(), [9, 8])
+            self.assertEqual(self.sent_to_other() == b"", both)
+
+    def test_ours_is_relayed(self) -> None:
+        """A relay takes what a peerproto of a greater name says that is none, and tells all."""
+        self.node.adoption.localpeer = "one"
+        self.node.share("counters", Sharing(relay=lambda source, target: True))
+        self.take(self.session, Mark.TIES.encode())
+        self.pull()
+        self.crossing()
+        self.assertEqual(self.values(), [9, 8])
+        self.assertTrue(self.sent_to_other().endswith(update(3, key(1), b"\x09\x08\x07\x06")))
+
+    def test_told_of_relays(self) -> None:
+        """Peers are told which tables are relayed, as soon as that changes, and when they come."""
+        self.pull()
+        said = RelayedTable("counters").encode()
+        self.node.share("counters", Sharing(relay=lambda source, target: True))
+        self.assertIn(said, self.session.pull(1000, 0))
+        again = self.node.begin(self.session.peer, 1, 0)
+        self.assertIn(said, again.pull(1000, 0))
+        self.node.share("counters", Sharing())
+        self.assertIn(RelayedTable("counters", is_relayed=False).encode(), again.pull(1000, 0))
+        self.take(again, said + RelayedTable("counters", is_relayed=False).encode())
+        self.assertEqual(again.peer.relays, set())
 
     def test_one_after_the_other(self) -> None:
         """A peer that acks a change after another one has changed the same is sent what that

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.runtime.protocol import runtime_commands
 from peerproto.service.command import Answer, Command, CommandError
-from peerproto.service.part import Metric, Part, Plain
+from peerproto.service.part import Detail, Metric, Part, Plain
 from peerproto.testing import MemoryNetwork
 from peerproto.wire.errors import LocalProtocolError
 
@@ -33,6 +33,9 @@ class Bell(Part):
         self.rung += int(arguments[0])
         yield "rung\n"
 
+    def details(self) -> Iterable[Detail]:
+        yield Detail("clapper", values={"weight": 3})
+
     def metrics(self) -> Iterable[Metric]:
         return [Metric("bell_rung", "How often it was rung", self.rung, counter=True)]
 
@@ -44,6 +47,10 @@ class Broken(Part):
     """Fails in whatever it is asked."""
 
     def status(self) -> Mapping[str, Plain]:
+        raise ZeroDivisionError
+
+    def details(self) -> Iterable[Detail]:
+        yield Detail("half")
         raise ZeroDivisionError
 
     def metrics(self) -> Iterable[Metric]:
@@ -202,4 +209,6 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(status["bell"], {"rung": 0, "quiet": True})
         self.assertEqual([one.name for one in self.service.parts.metrics()], ["bell_rung"])
         self.assertIn("broken: it failed to say", str(self.service.not_ready()))
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+        details = {"broken": [], "bell": [Detail("clapper", values={"weight": 3})]}
+        self.assertEqual(self.service.parts.details(), details)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)

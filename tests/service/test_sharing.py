@@ -101,10 +101,10 @@ class PerPeerTests(SharingTestCase):
         self.assertEqual(self.shares(), {(1, "a"): 1, (1, "b"): 2})
 
     def test_set_for_one(self) -> None:
-        """What is set or counted for one peer goes to that one alone; without a peer it is
-        refused."""
-        self.table.set(1, gpc0=5, peer="a")
-        self.table.count(1, gpc0=1, peer="a")
+        """What is set or counted for one peer goes to that one alone, and the answer names it;
+        without a peer it is refused."""
+        self.assertEqual(self.table.set(1, gpc0=5, peer="a").peer, "a")
+        self.assertEqual(self.table.count(1, gpc0=1, peer="a").peer, "a")
         self.network.advance(1)
         self.assertEqual((self.values(self.a), self.values(self.b)), ({1: 6}, {}))
         for do in (

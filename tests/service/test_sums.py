@@ -14,6 +14,9 @@ LINE = (
     ",server_key,gpt(2),gpc(2),gpc_rate(2,1s)"
 )
 
+AB = {"a": "a", "b": "b"}
+"""The peers, each of which stands for itself."""
+
 
 class SumsTests(SynchronousTestCase):
     """The shares of two peers, ``a`` and ``b``."""
@@ -31,13 +34,97 @@ class SumsTests(SynchronousTestCase):
         hub.share("t", per_peer=True)
         return hub
 
+    def tags(self, sums: Sums) -> list[Any]:
+        """The ``gpt`` of key 1 and its ``server_key``, added up and published once more."""
+        self.network.advance(0.001)
+        ((key, record, life, _),), _ = sums.of([(1).to_bytes(4, "big")], AB, lambda _: True)
+        self.service.table("sum").replace_raw([(key, record, life)])
+        layout = self.service.table("sum").layout
+        values = dict(zip((one.name for one in layout.columns), layout.codec.decode(record, 0)))
+        return [values["gpt"], values["server_key"]]
+
+    def test_changed_last(self) -> None:
+        """What a peer sends again, with a touch or in a lesson, does not take the place of what
+        another one has changed since; what it changes then does."""
+        sums = Sums(self.service.table("t"), self.service.table("sum"))
+        a: dict[str, Any] = {"gpt[0]": 1, "server_key": "s1"}
+        b: dict[str, Any] = {"gpt[0]": 2, "server_key": "s2"}
+        self.set("a", **a)
+        self.network.advance(0.001)
+        self.set("b", **b)
+        self.assertEqual(self.tags(sums), [(2, 0), "s2"])
+        self.set("a", http_req_cnt=1, **a)
+        self.assertEqual(self.tags(sums), [(2, 0), "s2"])
+        self.set("a", **{"gpt[1]": 1})
+        self.assertEqual(self.tags(sums), [(1, 1), "s1"])
+        self.set("b", http_req_cnt=1)
+        self.assertEqual(self.tags(sums), [(1, 1), "s1"])
+        self.set("b", server_key="s1", **{"gpt[0]": 1, "gpt[1]": 1})
+        self.assertEqual(self.tags(sums), [(1, 1), "s1"])
+        self.set("a", server_key="s3")
+        self.assertEqual(self.tags(sums), [(1, 1), "s3"])
+
+    def test_changed_before_a_touch(self) -> None:
+        """Where all have said the same, or one alone has said something, what is changed takes its
+        place, though another one has sent what it had once more since, before it is added up."""
+        sums = Sums(self.service.table("t"), self.service.table("sum"))
+        same: dict[str, Any] = {"gpt[0]": 1, "server_key": "s1"}
+        for others in ("a", "ab"):
+            for peer in others:
+                self.set(peer, **same)
+            self.assertEqual(self.tags(sums), [(1, 0), "s1"])
+            self.set("b", **{"gpt[0]": 2, "server_key": "s2"})
+            self.network.advance(0.001)
+            self.set("a", http_req_cnt=1, **same)
+            self.assertEqual(self.tags(sums), [(2, 0), "s2"])
+            self.set("b", **same)
+            self.assertEqual(self.tags(sums), [(1, 0), "s1"])
+
+    def test_known_before(self) -> None:
+        """A sum that was published before says nothing of who has changed what: those that arrived
+        last come last."""
+        for peer, tag in (("a", 2), ("b", 1)):
+            self.set(peer, **{"gpt[0]": tag})
+            self.network.advance(0.001)
+        table = self.service.table("sum")
+        table.set(1, {"gpt[0]": 1})
+        self.network.advance(0.001)
+        self.assertEqual(self.tags(Sums(self.service.table("t"), table))[0], (1, 0))
+
+    def test_one_for_another(self) -> None:
+        """A peer that stands for the same as another one has changed nothing by taking its
+        place."""
+        self.service.expect_peer("c")
+        sums = Sums(self.service.table("t"), self.service.table("sum"))
+        for peer, tag in (("a", 1), ("b", 2), ("c", 1)):
+            self.set(peer, **{"gpt[0]": tag})
+            self.network.advance(0.001)
+        for peers in ("ab", "cb"):
+            words = {peers[0]: "a|c", "b": "b"}
+            ((_, record, _, _),), _ = sums.of([(1).to_bytes(4, "big")], words, bool)
+            values = self.service.table("sum").layout.codec.decode(record, 0)
+            self.assertIn((2, 0), values)
+
+    def test_changed_last_by_one_that_comes_back(self) -> None:
+        """A peer whose share has gone and that says something again has changed it."""
+        sums = Sums(self.service.table("t"), self.service.table("sum"))
+        for peer, tag in (("b", 2), ("a", 1)):
+            self.set(peer, **{"gpt[0]": tag})
+            self.network.advance(0.001)
+        self.assertEqual(self.tags(sums)[0], (1, 0))
+        self.service.table("t").contributions()["b"].clear()
+        self.assertEqual(self.tags(sums)[0], (1, 0))
+        self.set("b", **{"gpt[0]": 2})
+        self.assertEqual(self.tags(sums)[0], (2, 0))
+
     def total(
         self, *peers: str, tags: str = "last", hub: Optional[StickTableService] = None
     ) -> Total:
         """The sum of key 1 of these peers, where ``a`` is connected."""
         hub = hub or self.service
         sums = Sums(hub.table("t"), hub.table("sum"), tags)
-        (total,), nothing = sums.of([(1).to_bytes(4, "big")], peers, lambda peer: peer == "a")
+        words = dict(zip(peers, peers))
+        (total,), nothing = sums.of([(1).to_bytes(4, "big")], words, lambda peer: peer == "a")
         self.assertEqual(nothing, [])
         return total
 
@@ -97,7 +184,7 @@ class SumsTests(SynchronousTestCase):
             hub.share("t", per_peer=True)
             hub.table("t").set(1, {"gpt[0]" if line == "gpt(2)" else line: 7}, peer="a")
             sums = Sums(hub.table("t"), hub.table("sum"), stamped=True)
-            (total,), _ = sums.of([(1).to_bytes(4, "big")], ["a"], bool)
+            (total,), _ = sums.of([(1).to_bytes(4, "big")], {"a": "a"}, bool)
             values = dict(
                 zip(
                     (one.name for one in output.layout.columns),
@@ -116,7 +203,7 @@ class SumsTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """Keys that nobody has are told."""
         sums = Sums(self.service.table("t"), self.service.table("sum"))
-        self.assertEqual(sums.of([b"abcd"], "ab", bool), ([], [b"abcd"]))
+        self.assertEqual(sums.of([b"abcd"], AB, bool), ([], [b"abcd"]))
 
     def test_life(self) -> None:
         """A sum lives as long as what lives longest of it; what is over is not in it."""

@@ -16,7 +16,7 @@ from hypothesis import Phase
 from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.hub import HubSimulation
+from tests.simulation.hub import HubSimulation, TwoHubsSimulation
 from tests.simulation.machine import Simulation
 from tests.simulation.run import STEPS, run
 from tests.simulation.sums import SumsSimulation
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--fault", choices=FAULTS, help="one that is put in, to be found")
     others = parser.add_mutually_exclusive_group()
     others.add_argument("--hub", action="store_true", help="a hub with shares and a relay instead")
+    others.add_argument("--hubs", action="store_true", help="two hubs with a relay")
     others.add_argument("--sums", action="store_true", help="nodes that add up, and HAProxies")
     parser.add_argument("--as-found", action="store_true", help="do not look for shorter steps")
     options = parser.parse_args()
@@ -44,7 +45,8 @@ def main() -> None:
             holds = _holds(seed, options.examples, options.steps, options.as_found, machine)
         if not holds:
             chosen = f"--seed {seed} --examples {options.examples} --steps {options.steps}"
-            chosen += " --hub" if options.hub else " --sums" if options.sums else ""
+            words = ("hub", "hubs", "sums")
+            chosen += "".join(f" --{word}" for word in words if getattr(options, word))
             chosen += "".join(
                 f" --{n} {v}" for n, v in (("off", options.off), ("fault", options.fault)) if v
             )
@@ -56,6 +58,8 @@ def _machine(options: argparse.Namespace) -> type[RuleBasedStateMachine]:
     """What is simulated."""
     if options.sums:
         return SumsSimulation
+    if options.hubs:
+        return TwoHubsSimulation
     return HubSimulation if options.hub else Simulation
 
 

@@ -228,15 +228,24 @@ class Process:
     def value(self, key: Any) -> int:
         """What it has counted, as far as it knows."""
         held = self.held[COUNTED].get(key)
-        number = 0 if held is None else held.values["gpc0"]
+        number = 0 if held is None or not self.lives(held) else held.values["gpc0"]
         assert isinstance(number, int)
         return number
 
     def values(self) -> dict[Any, int]:
         """The same of all keys that it knows, but for what it will not tell peers."""
-        every = {key: self.value(key) for key in self.held[COUNTED]}
+        held = self.held[COUNTED].items()
+        every = {key: self.value(key) for key, one in held if self.lives(one)}
         unsaid = self._unsaid.items()
-        return every | {key: min(before, every[key]) for key, before in unsaid}
+        return every | {key: min(before, every[key]) for key, before in unsaid if key in every}
+
+    def lives(self, held: Held) -> bool:
+        """Whether the life of an entry is not over."""
+        return held.until > self.network.clock.seconds()
+
+    def ends(self) -> dict[Any, float]:
+        """When the lives of what it has counted are over."""
+        return {key: held.until for key, held in self.held[COUNTED].items()}
 
     def _push_all(self) -> None:
         for line in list(self.lines.values()):
@@ -248,7 +257,7 @@ class Process:
             return
         line.define(self.tables[COUNTED])
         for key, number in self._changed.items():
-            if number > line.sent:
+            if number > line.sent and self.lives(self.held[COUNTED][key]):
                 line.update(key, self.held[COUNTED][key].values, number)
         line.sent = self._head
 
@@ -391,7 +400,7 @@ class Process:
                 self._unsaid.setdefault(update.key, before)
             self.overwritten(update.key, min(now, before))
         self.received += 1
-        self.updates += declaration.expire > 10_000
+        self.updates += declaration.expire > 2_000
 
     def _teach(self, line: Line) -> None:
         """Send everything."""

@@ -13,6 +13,19 @@ from tests.simulation.machine import Simulation
 STEPS: Final = 20
 """Steps of a run at most."""
 
+SEEDS: Final = 3
+"""Seeds that share the runs of the tests."""
+
+
+def run_some(
+    examples: int, steps: int = STEPS, machine: type[RuleBasedStateMachine] = Simulation
+) -> None:
+    """Make so many runs of a few seeds together."""
+    for number in range(SEEDS):
+        share = (examples + number) // SEEDS
+        if share:
+            run(number, share, steps, machine=machine)
+
 
 def run(
     number: int,

@@ -15,8 +15,15 @@ from peerproto.testing import MemoryNetwork
 from peerproto.testing.rawpeer import Acks
 from tests.simulation.haproxy import COUNTED, Learns, Process
 
-LINE: Final = "type integer size 1k expire 1h store gpc0"
-SUMS: Final = f"{LINE},gpt(1)"
+SHORT: Final = 6
+"""Seconds that entries live that have a short life."""
+
+
+def line_of(short_lived: bool, sums: bool) -> str:
+    """How a table is declared that HAProxies count in, or have the sums in."""
+    expire = f"{SHORT}s" if short_lived else "1h"
+    return f"type integer size 1k expire {expire} store gpc0{',gpt(1)' if sums else ''}"
+
 
 ROOM: Final = 100
 """Bytes that wait in a connection."""
@@ -79,15 +86,22 @@ def _one(*, number: int = 1, sources: tuple[str, ...] = ("a", "p", "z")) -> Plan
     return Plan((_rules(sources, COUNTED, f"sum{number}", f"lease{number}"),), sources)
 
 
-def _lower(*sources: str) -> Plan:
+def _lower(*sources: str, number: int = 1) -> Plan:
+    """A node of a site. Two of one site say the same, so each may be added up for both."""
     site = _rules(sources, COUNTED, "site", "site.lease")
-    above = _rules(("u",), "global", "sum1", "lease1", "global.lease")
+    above = _rules(("u",), "global", f"sum{number}", f"lease{number}", "global.lease")
     return Plan((site, above), sources, ("u",), (COUNTED, "site", "global"))
 
 
 _UPPER: Final = Plan(
     (_rules(("e", "w"), "site", "global", "global.lease", "site.lease"),),
     ("e", "w"),
+    tables=("site",),
+)
+
+_UPPER_OF_PAIR: Final = Plan(
+    (_rules(("e|f", "w"), "site", "global", "global.lease", "site.lease"),),
+    ("e", "f", "w"),
     tables=("site",),
 )
 
@@ -100,8 +114,22 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
         {"u": _UPPER, "e": _lower("a", "p"), "w": _lower("z")},
         (Reads("e", "sum1", "lease1"), Reads("w", "sum1", "lease1")),
     ),
+    "pair below": Layout(
+        {
+            "u": _UPPER_OF_PAIR,
+            "e": _lower("a", "p"),
+            "f": _lower("a", "p", number=2),
+            "w": _lower("z"),
+        },
+        (
+            Reads("e", "sum1", "lease1"),
+            Reads("f", "sum2", "lease2"),
+            Reads("w", "sum1", "lease1"),
+        ),
+    ),
 }
-"""By their names: a node with three sources, a pair, and two sites below a node. The names of nodes
+"""By their names: a node with three sources, a pair, two sites below a node, and the same with a
+pair at one of the sites. The names of nodes
 come before and after those of others, since ties are settled by names."""
 
 
@@ -141,6 +169,7 @@ class Site(MemoryNetwork):
         calls: bool,
         lease_first: bool,
         contained: bool,
+        short_lived: bool,
         began: Callable[[Source], None],
         moved: Callable[[], None],
     ) -> None:
@@ -148,6 +177,7 @@ class Site(MemoryNetwork):
         :param calls: whether HAProxies call the nodes; if not, they are called.
         :param lease_first: whether the table of the lease is declared before all others.
         :param contained: whether each process of a HAProxy has the id 1, as in a container.
+        :param short_lived: whether entries live for some seconds.
         :param began: told of each HAProxy that has a new process, before that starts.
         :param moved: told whenever something has happened.
         """
@@ -161,6 +191,7 @@ class Site(MemoryNetwork):
         self._calls = calls
         self._lease_first = lease_first
         self._contained = contained
+        self.short_lived = short_lived
         self._began = began
         self._moved = moved
         self._ids = 100
@@ -186,7 +217,8 @@ class Site(MemoryNetwork):
 
     def _begin_node(self, name: str, expect_old: bool = False) -> None:
         plan = self.layout.nodes[name]
-        tables = {one: SUMS if one in ("site", "global") else LINE for one in plan.tables}
+        short = self.short_lived
+        tables = {one: line_of(short, one in ("site", "global")) for one in plan.tables}
         if self._lease_first:
             leases = [one for rules in plan.rules for one in rules.made + rules.shared]
             tables = {one: LEASE for one in leases if "lease" in one} | tables
@@ -239,13 +271,28 @@ class Site(MemoryNetwork):
         if taught != [True]:
             self.lost(name)
 
+    def read_again(self, name: str, rules: tuple[Rules, ...]) -> None:
+        """A node reads other rules with SIGHUP, in the order of `peerproto.daemon.process`."""
+        aggregation = self.nodes[name].aggregation
+        aggregation.leave(rules)
+        aggregation.take(rules)
+
+    def sessions(self) -> list[tuple[str, object]]:
+        """Who is in a session with whom, with what is another one for another session."""
+        return [
+            (f"{name} {other}", (peer.established_at, peer.connected))
+            for name, node in self.nodes.items()
+            for other, peer in node.service.peers.items()
+        ]
+
     # -- HAProxies -------------------------------------------------------
 
     def _process(self, name: str) -> Process:
         self._ids += 1
-        tables = {COUNTED: LINE}
+        tables = {COUNTED: line_of(self.short_lived, sums=False)}
         for reads in self.layout.has_read(name):
-            tables.update({reads.sums: SUMS, reads.lease: LEASE})
+            sums = line_of(self.short_lived, sums=True)
+            tables.update({reads.sums: sums, reads.lease: LEASE})
         return Process(
             name,
             1 if self._contained else self._ids,

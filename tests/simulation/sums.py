@@ -1,13 +1,17 @@
 """Nodes that add up what HAProxies count: one, a pair, or two sites below another one.
 
 HAProxies count, are killed, are reloaded with an old process that may be frozen in the middle;
-nodes crash and hand over; connections are hindered; wall clocks are wrong. Besides what
+nodes crash, hand over, and read other rules with SIGHUP; connections are hindered; wall clocks are
+wrong. Besides what
 `tests.simulation.truth` promises of all that is read meanwhile:
 
 1. At the quiet end, each HAProxy has the sums of what all have, but for what is open; once each
    of them has counted each key once more, of all keys.
 2. Then nothing but leases is sent.
-3. Nothing is logged as failed.
+3. Where entries live for some seconds, what one HAProxy alone has counted of late is the sum, and
+   then there is none, and nothing is kept of it.
+4. SIGHUP touches no session.
+5. Nothing is logged as failed.
 """
 
 from __future__ import annotations
@@ -17,15 +21,17 @@ from contextlib import ExitStack
 from typing import Final, Optional
 from unittest.mock import patch
 
+import attrs
 from hypothesis import currently_in_test_context, note
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from peerproto.aggregation import agenda, aggregate
+from peerproto.aggregation.rules import Rules
 from tests.simulation.fleet import small_slices
 from tests.simulation.obstacles import Obstacles, places
 from tests.simulation.promise import Broken
-from tests.simulation.site import LAYOUTS, Site, Source
+from tests.simulation.site import LAYOUTS, SHORT, Site, Source
 from tests.simulation.truth import SOON, Truth
 
 KEYS: Final = 5
@@ -55,7 +61,9 @@ class SumsSimulation(Obstacles):
         self._small = ExitStack()
         self._small.enter_context(small_slices())
         self._small.enter_context(patch.object(aggregate, "AT_ONCE", FEW))
-        self._small.enter_context(patch.object(agenda, "_LOOKS", FEW))
+        self._small.enter_context(patch.object(aggregate, "SLICE", 0.0))
+        for name in ("_LOOKS", "_READS"):
+            self._small.enter_context(patch.object(agenda, name, FEW))
         self.site: Site
         self.truth: Optional[Truth] = None
         self.broken = False
@@ -64,12 +72,13 @@ class SumsSimulation(Obstacles):
         return self.site.layout.links()
 
     @initialize(
-        layout=st.sampled_from(("pair", "one", "pair", "one", "pair", "one", "levels")),
+        layout=st.sampled_from(("pair", "one", "pair", "one", "levels", "pair below")),
         pace=st.sampled_from((100, 20, 1000, None)),
         seed=st.integers(0, 99),
         calls=st.booleans(),
         lease_first=st.booleans(),
         contained=st.booleans(),
+        short_lived=st.booleans(),
     )
     def begin(
         self,
@@ -79,6 +88,7 @@ class SumsSimulation(Obstacles):
         calls: bool,
         lease_first: bool,
         contained: bool,
+        short_lived: bool = False,
     ) -> None:
         began: list[Source] = []
         self.site = self.network = Site(
@@ -87,6 +97,7 @@ class SumsSimulation(Obstacles):
             calls=calls,
             lease_first=lease_first,
             contained=contained,
+            short_lived=short_lived,
             began=lambda source: self.truth.began(source) if self.truth else began.append(source),
             moved=self._look,
         )
@@ -186,14 +197,47 @@ class SumsSimulation(Obstacles):
     @rule(at=members)
     def crash(self, at: int) -> None:
         """A node crashes, and starts again at once."""
-        every = list(self.site.nodes)
-        self.site.crash_node(every[at % len(every)])
+        self.site.crash_node(self._node(at))
 
     @rule(at=members)
     def hand_over(self, at: int) -> None:
         """A new process of a node takes over from the old one."""
+        self.site.hand_over(self._node(at))
+
+    @rule(at=members, interval=st.sampled_from((1, 20, 50, 100)))
+    def change(self, at: int, interval: int) -> None:
+        """A node reads with SIGHUP that its aggregates have another interval."""
+        name = self._node(at)
+        rules = self.site.nodes[name].aggregation.aggregates.values()
+        self._read_again(name, tuple(attrs.evolve(one.rules, interval=interval) for one in rules))
+
+    @rule(at=members, ms=times)
+    def go_and_come(self, at: int, ms: int) -> None:
+        """A node reads with SIGHUP that it has no aggregates, and some time later that it has some:
+        HAProxies count meanwhile. What is none for some time is taught to HAProxies that learn, so
+        none does."""
+        name = self._node(at)
+        if not all(self._is_settled(one) for one in self.site.sources.values()):
+            return
+        assert self.truth is not None
+        self._read_again(name, ())
+        self.load(ms)
+        self.truth.lost(name)
+        self._read_again(name, self.site.layout.nodes[name].rules)
+
+    def _node(self, number: int) -> str:
         every = list(self.site.nodes)
-        self.site.hand_over(every[at % len(every)])
+        return every[number % len(every)]
+
+    def _is_settled(self, source: Source) -> bool:
+        lines = source.process.lines.values()
+        return source.process.up_to_date and not any(one.teaching or one.learning for one in lines)
+
+    def _read_again(self, name: str, rules: tuple[Rules, ...]) -> None:
+        before = self.site.sessions()
+        self.site.read_again(name, rules)
+        if self.site.sessions() != before:
+            raise Broken(f"SIGHUP at {name} touches sessions: {before}, {self.site.sessions()}")
 
     @rule(at=members, seconds=st.sampled_from((0.0, 0.12, -0.12, 3600.0, -3600.0, 61.0)))
     def set_clock(self, at: int, seconds: float) -> None:
@@ -225,6 +269,27 @@ class SumsSimulation(Obstacles):
                 self._count(source, key)
         self._come_to_rest(lambda: truth.check_same(strictly=True))
         self._come_to_rest(self._check_stands_still)
+        if self.site.short_lived:
+            self._check_lives(truth)
+
+    def _check_lives(self, truth: Truth) -> None:
+        """See that what has expired is in no sum."""
+        first, *others = self.site.sources.values()
+        for key in range(KEYS):
+            for source in (first, *others):
+                self._count(source, key)
+        self.network.advance(SHORT / 2)
+        for key in range(KEYS):
+            self._count(first, key)
+        self.network.advance(SHORT / 2 + 1)
+        if first.process.value(0) == 0 or any(one.process.value(0) for one in others):
+            raise Broken("other entries live than are to be looked at")
+        truth.check_same(strictly=True)
+        self.network.advance(SHORT)
+        for name, node in self.site.nodes.items():
+            left = [one.name for one in node.service.tables if "lease" not in one.name and len(one)]
+            if left:
+                raise Broken(f"{name} keeps entries of {left}")
 
     def _check_stands_still(self) -> None:
         before = self._sent()

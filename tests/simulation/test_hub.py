@@ -7,8 +7,8 @@ from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation.hub import HubSimulation
-from tests.simulation.run import run
+from tests.simulation.hub import HubSimulation, TwoHubsSimulation
+from tests.simulation.run import run_some
 
 EXAMPLES: Final = int(os.environ.get("PEERPROTO_SIMULATIONS", "20"))
 """How many runs there are; ``make test`` asks for more."""
@@ -18,4 +18,8 @@ class HubTests(SynchronousTestCase):
     def test_promises_are_kept(self) -> None:
         """Whatever happens to a hub and its peers, each share is its peer's, and all others have
         what one says."""
-        run(0, EXAMPLES, machine=HubSimulation)
+        run_some(EXAMPLES, machine=HubSimulation)
+
+    def test_two_hubs(self) -> None:
+        """It is so with two hubs, which know each other, and nothing goes round without end."""
+        run_some(EXAMPLES, machine=TwoHubsSimulation)

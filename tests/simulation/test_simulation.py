@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation.run import run
+from tests.simulation.run import run_some
 
 EXAMPLES: Final = int(os.environ.get("PEERPROTO_SIMULATIONS", "20"))
 """How many runs there are; ``make test`` asks for more."""
@@ -16,4 +16,4 @@ EXAMPLES: Final = int(os.environ.get("PEERPROTO_SIMULATIONS", "20"))
 class SimulationTests(SynchronousTestCase):
     def test_promises_are_kept(self) -> None:
         """Whatever happens to a mesh, nothing is lost, and nobody says more than is so."""
-        run(0, EXAMPLES)
+        run_some(EXAMPLES)

@@ -8,6 +8,7 @@ Promised, whenever a HAProxy has a lease that is fresh by its own wall clock, of
    what it had counted `LATE` s ago, if its session is that old, whether or not it was held up;
    and what it had counted when the session began, if the lease is younger than that, and nothing
    was held up.
+   What a HAProxy has counted is due for as long as its entry lives there.
 3. **Nobody else's.** It has the number of the lease, unless an old process has taught it since, or
    nothing was due, or it came after the lease, from the next process of the node. What has another
    number is not looked at.
@@ -46,7 +47,12 @@ SKEW: Final = 0.25
 
 _LEASE: Final = IPv6Address(KEY)
 
+ROUNDING: Final = 0.01
+"""Seconds by which a life may be shorter: it is told in ms."""
+
 Counts = dict[Any, int]
+Ends = dict[Any, float]
+"""When the lives of entries are over."""
 
 
 @attrs.define(eq=False)
@@ -56,7 +62,9 @@ class Way:
     due: Counts = attrs.Factory(dict)
     line: Optional[Line] = None
     """The session of which the rest is."""
-    soon: deque[tuple[float, Counts]] = attrs.Factory(deque)
+    ends: Ends = attrs.Factory(dict)
+    """When what is due is over."""
+    soon: deque[tuple[float, Counts, Ends]] = attrs.Factory(deque)
     """When the HAProxy had counted what, since nothing was held up."""
     late: deque[tuple[float, Counts]] = attrs.Factory(deque)
     """The same of the whole session."""
@@ -74,11 +82,17 @@ class Way:
             self.due,
             self.was_due,
             self.at_first,
-            *(noted for _, noted in (*self.soon, *self.late)),
+            *(noted for _, noted, _ in self.soon),
+            *(noted for _, noted in self.late),
         ]
         for noted in every:
             for key in noted.keys() & counts.keys():
                 noted[key] = min(noted[key], counts[key])
+
+    def lives(self, now: float) -> Counts:
+        """What is due and not over."""
+        ends = self.ends
+        return {key: due for key, due in self.due.items() if ends.get(key, 0) > now + ROUNDING}
 
     def begin(self, line: Optional[Line]) -> None:
         """There is another session, or none."""
@@ -146,7 +160,7 @@ class Truth:
             return
         way = self._ways.get((source, process.taught_by or ""))
         if way is not None:
-            for key, due in way.due.items():
+            for key, due in way.lives(self.site.clock.seconds()).items():
                 if process.value(key) < due:
                     raise Broken(
                         f"{source} was taught {key}={process.value(key)} by {process.taught_by},"
@@ -154,8 +168,12 @@ class Truth:
                     )
         keys = {key for one, key in self.counted if one == source}
         self._lower(source, {key: process.value(key) for key in keys})
-        if process.taught_by is None:
-            self.open.update((source, key) for key in keys)
+        # A node that did not teach it may have more, as when the one that did had lost what it had.
+        self.open.update(
+            (source, key)
+            for key in keys
+            if process.taught_by is None or process.value(key) < self.counted[source, key]
+        )
 
     def lost(self, node: str) -> None:
         """A node has lost what it had."""
@@ -200,9 +218,9 @@ class Truth:
             way.version = 0, way.version[1]
         else:
             if way.version[0] != process.version:
-                way.soon.append((now, process.values()))
+                way.soon.append((now, process.values(), process.ends()))
             while way.soon and way.soon[0][0] <= now - SOON:
-                way.due = way.soon.popleft()[1]
+                _, way.due, way.ends = way.soon.popleft()
             way.version = process.version, way.version[1]
         if way.version[1] != process.version:
             way.late.append((now, process.values()))
@@ -237,8 +255,9 @@ class Truth:
         sums = source.process.held[reads.sums]
         for key, most in self._total.items():
             held, least = sums.get(key), sum(one.get(key, 0) for one in due)
+            is_over = held is not None and not source.process.lives(held)
             number = None if held is None else _number(held)
-            if held is None or number != tags[2]:
+            if held is None or is_over or number != tags[2]:
                 is_later = held is not None and held.received > lease.received
                 if least and not is_later and not (held is not None and held.from_old):
                     raise Broken(
@@ -265,14 +284,19 @@ class Truth:
         is of all sources."""
         due: list[Counts] = []
         for source, nodes in self.site.layout.nodes_of.items():
-            node = reads.node if reads.node in nodes else nodes[0]
-            way = self._ways[source, node]
-            if written is not None:
-                is_older = way.session is not None and way.session.began < written
-                due.append(_most(way.due, way.was_due, way.at_first if is_older else {}))
-            elif not self.site.layout.nodes[node].above:
-                due.append(way.due)
+            # Of a pair below, either one may be added up.
+            goes_up = bool(self.site.layout.nodes[reads.node].above)
+            ways = [self._ways[source, node] for node in (nodes if goes_up else [reads.node])]
+            if written is not None and not self.site.short_lived:
+                due.append(_least([self._of(way, written) for way in ways]))
+            elif not goes_up:
+                due.append(ways[0].lives(self.site.clock.seconds()))
         return due
+
+    def _of(self, way: Way, written: float) -> Counts:
+        """What is due by one way, if a lease of all sources was ``written`` at this time."""
+        is_older = way.session is not None and way.session.began < written
+        return _most(way.due, way.was_due, way.at_first if is_older else {})
 
     # -- the end ---------------------------------------------------------
 
@@ -296,6 +320,10 @@ class Truth:
                     held = process.held[reads.sums].get(key)
                     if held is not None and held.from_old and not strictly:
                         continue
+                    if held is not None and not process.lives(held):
+                        held = None
+                    if held is None and not any(each.values()):
+                        continue
                     has: Any = None if held is None else held.values["gpc0"]
                     number = None if held is None else _number(held)
                     if has != sum(each.values()) or number != tags[2]:
@@ -308,6 +336,11 @@ class Truth:
 def _most(*every: Counts) -> Counts:
     keys = {key for counts in every for key in counts}
     return {key: max(counts.get(key, 0) for counts in every) for key in keys}
+
+
+def _least(every: list[Counts]) -> Counts:
+    keys = set.intersection(*(set(one) for one in every))
+    return {key: min(one[key] for one in every) for key in keys}
 
 
 def _number(held: Held) -> Any:

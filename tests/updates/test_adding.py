@@ -11,6 +11,7 @@ from peerproto.updates import adding
 from peerproto.updates.adding import Adder
 from peerproto.wire.codec import entry_codec
 from peerproto.wire.datatypes import Frequency, Kind
+from peerproto.wire.varint import encode
 
 PERIOD = 10_000
 
@@ -42,10 +43,12 @@ def summed(some: list[Frequency], ms: int = 0) -> tuple[Frequency, int]:
 class RateTests(SynchronousTestCase):
     @given(st.lists(counters, min_size=1, max_size=8), st.data())
     @example([Frequency(0, 100, 100), Frequency(PERIOD - 1, 100, 100)], None)
+    @example([Frequency(6509, 0, 1312), Frequency(8295, 0, 4231)], None)
+    @example([Frequency(1911, 260, 230), Frequency(666, 0, 22), Frequency(1844, 15, 235)], None)
     @example([Frequency(5000, 0, 1), Frequency(9999, 0, 1), Frequency(0, 1, 0)], None)
     def test_reads_as_all_together(self, some: list[Frequency], data: Any) -> None:
         """As long as it is not to be added up again, a sum is read as its sources are: within
-        their rounding and an event, or 1 %."""
+        their rounding, which is as many events, or 1 %."""
         total, again = summed(some)
         until = 3 * PERIOD if again < 0 else again
         moments = [0, until // 2, until]
@@ -54,7 +57,7 @@ class RateTests(SynchronousTestCase):
         for moment in moments:
             alone = sum(rate(later(one, moment), PERIOD) for one in some)
             together = rate(later(total, moment), PERIOD)
-            may = len(some) + max(1, alone / 100)
+            may = max(len(some), alone / 100)
             self.assertLessEqual(abs(together - alone), may, (moment, again))
 
     @given(st.lists(counters, min_size=1, max_size=4), st.integers(0, 3 * PERIOD))
@@ -133,3 +136,48 @@ class AdderTests(SynchronousTestCase):
             [codec.encode((one,)) for one in values], [0] * count, [0] * count, [True] * count
         )
         self.assertEqual(codec.decode(record, 0), (min(sum(values), 0xFFFFFFFFFFFFFFFF),))
+
+
+class AloneTests(SynchronousTestCase):
+    @given(st.data())
+    def test_as_with_nothing(self, data: st.DataObject) -> None:
+        """A record alone has the sum that it has with one in which nothing was counted."""
+        hows = data.draw(
+            st.lists(
+                st.sampled_from(
+                    (
+                        adding.COUNTER,
+                        adding.LARGE_COUNTER,
+                        adding.CONNECTIONS,
+                        adding.LAST,
+                        adding.BITS,
+                        adding.RATE,
+                        adding.NOTHING,
+                        adding.STAMP,
+                    )
+                ),
+                min_size=1,
+                max_size=8,
+            )
+        )
+        steps, record, width = [], bytearray(), 0
+        for how in hows:
+            fields = {adding.RATE: 3, adding.NOTHING: 0, adding.STAMP: 0}.get(how, 1)
+            period = data.draw(st.sampled_from((0, 100))) if how == adding.NOTHING else 0
+            steps.append((how, width, PERIOD if how == adding.RATE else period))
+            largest = adding.UINT64 if how == adding.LARGE_COUNTER else adding.UINT32
+            for _ in range(fields):
+                record += encode(data.draw(st.integers(0, largest) | st.integers(0, 300)))
+            width += fields
+        elapsed = data.draw(st.integers(0, 3 * PERIOD))
+        counts = data.draw(st.booleans())
+        adder = Adder([False] * width, steps)
+        alone = adder.add([bytes(record)], [elapsed], [7], [counts])
+        self.assertEqual(adder.again, -1)
+        both = adder.add([bytes(record), bytes(width)], [elapsed, 0], [7, 0], [counts, True])
+        self.assertEqual(alone, both)
+
+    def test_text(self) -> None:
+        """A text of a record alone is the sum, also behind other fields."""
+        adder = Adder([False, True, False], [(adding.COUNTER, 0, 0), (adding.TEXT, 1, 0)])
+        self.assertEqual(adder.add([b"\x05\x02ab\x07"], [0], [0], [True]), b"\x05\x02ab")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import combinations, islice
+from typing import Optional
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableStore
-from peerproto.updates.live import LiveBytes
+from peerproto.updates.live import Live, LiveBytes
 from peerproto.updates.outgoing import Outgoing
 from peerproto.wire.datatypes import BY_NAME
 from peerproto.wire.dictionary import SendingDictionary
@@ -19,6 +20,15 @@ OTHER = "type integer size 9 expire 20s store gpc1"
 
 def table_of(line: str = LINE) -> TableStore:
     return TableStore(Declaration.parse("t", line))
+
+
+def many(line: str = LINE.replace("size 9", "size 9k")) -> TableStore:
+    """A table with many changes."""
+    table = table_of(line)
+    names = [cell.name for cell in table.layout.printed]
+    for number in range(2000):
+        table.set(key(number), dict.fromkeys(names, 1), 0)
+    return table
 
 
 def key(number: int) -> bytes:
@@ -48,7 +58,7 @@ class LiveUpdatesTests(SynchronousTestCase):
         first = live.after(table, 2, 8192, 7)
         self.assertEqual(live.after(table, 3, 8192, 7).count, 2)
         self.assertEqual(live.after(table, 2, 20, 7).sent, 4)
-        self.assertNotEqual(live.after(table, 2, 8192, 13).data, first.data)
+        self.assertNotEqual(live.after(table, 2, 8192, 28).data, first.data)
         table.store([(key(4), 10000, b"\x07\x00\x08\x00")], 7)
         self.assertIn(b"\x00\x08\x00", live.after(table, 2, 8192, 7).data)
         table.remove(key(4))
@@ -124,15 +134,19 @@ class LiveUpdatesTests(SynchronousTestCase):
     @given(st.data())
     def test_like_written_alone(self, data: st.DataObject) -> None:
         """Whatever changes or is learnt, and whoever asks when: the bytes are those that are
-        written for one alone."""
+        written for one alone, or would have been, if they are not all, before something was changed
+        here that follows."""
         table = table_of()
         outgoing = Outgoing(table)
         now = 0
+        before: dict[tuple[Optional[int], int], list[Live]] = {}
         for _ in range(data.draw(st.integers(1, 30))):
             what = data.draw(
                 st.sampled_from(("set", "learn", "remove", "wait", "declare", "ask", "ask", "ask"))
             )
             number = data.draw(st.integers(0, 3))
+            if what in ("learn", "remove", "wait", "declare"):
+                before.clear()
             if what == "set":
                 names = [cell.name for cell in table.layout.printed]
                 table.set(key(number), dict.fromkeys(names[: number % 3], number), now)
@@ -149,24 +163,48 @@ class LiveUpdatesTests(SynchronousTestCase):
                 life = data.draw(st.sampled_from((None, 0, 5000)))
                 sent = data.draw(st.integers(0, table.log.head))
                 room = data.draw(st.sampled_from((1, 30, 8192)))
-                self.assertEqual(
-                    outgoing.live(1, life).after(table, sent, room, now),
-                    LiveBytes(1, life, {}).after(table, sent, room, now),
-                )
+                alone = LiveBytes(1, life, {}).after(table, sent, room, now)
+                some = before.setdefault((life, sent), [])
+                self.assertIn(outgoing.live(1, life).after(table, sent, room, now), (alone, *some))
+                if alone.sent < table.log.head:
+                    some.append(alone)
 
     def test_some_are_shared(self) -> None:
-        """Of many changes, those that one peer is given are written once for all that have about
-        as much room, at about the same time."""
-        table = table_of(LINE.replace("size 9", "size 9k"))
-        names = [cell.name for cell in table.layout.printed]
-        for number in range(2000):
-            table.set(key(number), dict.fromkeys(names, 1), 0)
+        """Of many changes, those that one peer is given are written once for all that have room for
+        them, at about the same time."""
+        table = many()
         live = Outgoing(table).live(1, 0)
         first = live.after(table, 0, 8192, 10)
         self.assertLess(first.sent, table.log.head)
-        self.assertIs(live.after(table, 0, 8000, 14), first)
-        self.assertIsNot(live.after(table, 0, 8000, 16), first)
-        first = live.after(table, 0, 8192, 20)
-        self.assertIsNot(live.after(table, 0, 7000, 20), first)
-        second = live.after(table, first.sent, 8192, 20)
-        self.assertIs(live.after(table, first.sent, 8192, 21), second)
+        self.assertIs(live.after(table, 0, 8000, 30), first)
+        self.assertIsNot(live.after(table, 0, 8000, 31), first)
+        first = live.after(table, 0, 8192, 40)
+        self.assertIsNot(live.after(table, 0, len(first.data) - 1, 40), first)
+        second = live.after(table, first.sent, 8192, 40)
+        self.assertIs(live.after(table, first.sent, 8192, 41), second)
+
+    def test_old_ones_soon(self) -> None:
+        """What is written for one is the sooner too old for another one, the shorter the period of
+        a rate is."""
+        table = many("type integer size 9k expire 10s store gpc0,http_req_rate(1s)")
+        live = Outgoing(table).live(1, 0)
+        first = live.after(table, 0, 8192, 10)
+        self.assertIs(live.after(table, 0, 8192, 15), first)
+        self.assertIsNot(live.after(table, 0, 8192, 16), first)
+
+    def test_far_apart(self) -> None:
+        """For peers that are not equally far, and while more is changed, each change is written
+        twice at most, but for the first ones of each peer."""
+        table = many()
+        live = Outgoing(table).live(1, 0)
+        places = [7 * peer for peer in range(10)]
+        written: dict[int, Live] = {}
+        for _ in range(100):
+            for peer, sent in enumerate(places):
+                piece = live.after(table, sent, 4000 + peer, 0)
+                written[id(piece)] = piece
+                places[peer] = piece.sent
+            table.set(key(5000 + len(written)), {"gpc0": 1}, 0)
+        self.assertEqual(set(places), {table.log.head - 1})
+        count = sum(one.count for one in written.values())
+        self.assertLess(count, 2 * table.log.head + 10 * 128)

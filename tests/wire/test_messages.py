@@ -8,7 +8,7 @@ from peerproto.wire import varint
 from peerproto.wire.datatypes import BY_NAME, DATA_TYPES, Frequency
 from peerproto.wire.dictionary import ReceivingDictionary, SendingDictionary
 from peerproto.wire.errors import LocalProtocolError, MalformedMessage
-from peerproto.wire.frames import DEFINITION, STICK_TABLE, Frame, FrameBuffer
+from peerproto.wire.frames import DEFINITION, PEERPROTO, RELAYED, STICK_TABLE, Frame, FrameBuffer
 from peerproto.wire.keys import KeyType
 from peerproto.wire.layout import Column, Layout, column
 from peerproto.wire.messages import (
@@ -19,6 +19,7 @@ from peerproto.wire.messages import (
     ErrorMessage,
     Message,
     RefusedDefinition,
+    RelayedTable,
     TableDefinition,
     TableSwitch,
     read_message,
@@ -49,6 +50,20 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual(ErrorMessage.SIZE_LIMIT.encode(), b"\x01\x01")
         self.assertEqual(TableSwitch(3).encode(), b"\x0a\x83\x01\x03")
         self.assertEqual(Ack(3, 0x01020304).encode(), b"\x0a\x84\x05\x03\x01\x02\x03\x04")
+
+    @given(st.text(min_size=1, max_size=20), st.booleans(), st.binary(max_size=9))
+    def test_relayed(self, name: str, is_relayed: bool, more: bytes) -> None:
+        """What newer peers say behind the name of a relayed table is left. A message that ends too
+        early is malformed; one with a name that no table can have is skipped."""
+        message = RelayedTable(name, is_relayed)
+        frame = frame_of(message.encode())
+        self.assertEqual(read_message(frame._replace(payload=frame.payload + more)), message)
+        for end in range(len(frame.payload)):
+            with self.assertRaises(MalformedMessage):
+                read_message(frame._replace(payload=frame.payload[:end]))
+        self.assertIsNone(read_message(frame._replace(payload=b"\x01\x00")))
+        long = b"\x01" + varint.encode(4097) + b"n" * 4097
+        self.assertIsNone(read_message(Frame(PEERPROTO, RELAYED, long)))
 
     def test_unknown(self) -> None:
         """Unknown classes and types mean nothing: newer peers may send them."""
