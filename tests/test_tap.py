@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -14,8 +15,21 @@ from twisted.trial.unittest import SynchronousTestCase
 import peerproto
 from peerproto.daemon.process import Daemon
 from peerproto.tap import Options, makeService
+from twisted.plugins.peerproto_plugin import peers
 
 GOOD = "[node]\nlocalpeer = us\nruntime = /tmp/r.sock\n[peers]\nlb1 = 127.0.0.1:1\n"
+
+
+class PluginTests(SynchronousTestCase):
+    def test_garbage(self) -> None:
+        """Garbage is collected after the import as it was before."""
+        self.addCleanup(gc.unfreeze)
+        self.assertIs(peers.options, Options)
+        self.assertTrue(gc.isenabled())
+        self.addCleanup(gc.enable)
+        gc.disable()
+        self.assertIs(peers.options, Options)
+        self.assertFalse(gc.isenabled())
 
 
 class OptionsTests(SynchronousTestCase):

@@ -25,6 +25,7 @@ from peerproto.service.section import (
     text,
     yes_or_no,
 )
+from peerproto.storage.config import StorageSettings, read_storage
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.units import entries
 from peerproto.wire.errors import LocalProtocolError
@@ -60,6 +61,8 @@ class Config:
     relay: Relay = attrs.field(factory=Relay)
     http: Optional[HttpSettings] = None
     """What [http] says; ``None`` without it."""
+    storage: Optional[StorageSettings] = None
+    """What [storage] says; ``None`` without it."""
 
     def peers_but(self, name: str) -> dict[str, str]:
         """The peers that are not this one."""
@@ -89,7 +92,7 @@ class Config:
 
         :raises ConfigError: see `read`.
         """
-        sections, problem = sections_of(path, text, (*_SECTIONS, "relay"), (WORD,))
+        sections, problem = sections_in(path, text)
         problems = [] if problem is None else [problem]
         values = {}
         for name, read in _SECTIONS.items():
@@ -128,7 +131,13 @@ class Config:
             aggregates,
             read_relay(sections["relay"], remote, aggregates),
             http,
+            values["storage"],
         )
+
+
+def sections_in(path: str, text: str) -> tuple[dict[str, Section], Optional[ConfigError]]:
+    """The sections of a ``peers.ini``, up to what is wrong first: see `sections_of`."""
+    return sections_of(path, text, (*_SECTIONS, "relay"), (WORD,))
 
 
 def _warnings(section: Section, tables: tuple[Declaration, ...]) -> list[str]:
@@ -275,7 +284,8 @@ _SECTIONS: Final[dict[str, Callable[[Section], Any]]] = {
     "limits": _limits,
     "tls": lambda section: section.values(_TLS_KEYS),
     "http": read_http,
+    "storage": read_storage,
 }
 """What reads each section of the file."""
 
-__all__ = ["DEFAULT_BIND", "LONGEST_NAME", "Config", "ConfigError", "text_of"]
+__all__ = ["DEFAULT_BIND", "LONGEST_NAME", "Config", "ConfigError", "sections_in", "text_of"]

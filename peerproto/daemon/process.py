@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -32,10 +33,13 @@ from peerproto.daemon.steady import Steady
 from peerproto.daemon.systemd import Notifier, Readiness
 from peerproto.runtime.protocol import RuntimeService, runtime_service
 from peerproto.service.service import StickTableService
+from peerproto.storage.errors import StorageError
 from peerproto.wire.errors import PeerError
 
+# What only some nodes have is imported by those: it takes a tenth of the time to start.
 if TYPE_CHECKING:
     from peerproto.http.service import HttpService
+    from peerproto.storage.keeper import StorageKeeper
 
 
 class Daemon(MultiService):
@@ -68,6 +72,11 @@ class Daemon(MultiService):
         takes_over = old_process is not None
         sharing = SharingReactor(reactor, takes_over, self._check_address)
         self._sharing = [sharing]
+        self.storage: Optional[StorageKeeper] = None
+        if config.storage is not None:
+            from peerproto.storage.keeper import StorageKeeper
+
+            self.storage = StorageKeeper(config.storage, reactor, takes_over=takes_over)
         self.stick_tables = StickTableService(
             config.localpeer,
             config.peers,
@@ -78,6 +87,7 @@ class Daemon(MultiService):
             limits=config.limits,
             credentials=config.credentials,
             expect_old=takes_over,
+            keeper=self.storage,
             reactor=reactor,
         )
         config.relay.begin(self.stick_tables, Relay())
@@ -121,23 +131,58 @@ class Daemon(MultiService):
         self._on_signal(signal.SIGHUP, self.reload)
         try:
             self._start()
-        except (CannotListenError, OldProcessError) as problem:
+        except (CannotListenError, OldProcessError, StorageError) as problem:
             self._undo_start()
             sys.exit(f"peerproto: {problem}")
 
     def _start(self) -> None:
         if self._old_pid is not None:
             self._old = OldProcess(self._old_pid)
+        if self.storage is not None:
+            # A disk that cannot be written is tried again when the tables are loaded.
+            with suppress(OSError):
+                self.storage.take_lock()
         super().startService()
+        loading = self.storage is not None and not self._can_listen()
         if self._old is None:
             # Of two that start at once, one gets no further than here.
-            self._place()
+            if not loading:
+                self._place()
             self._write_pid()
             return
         self._write_pid()
         self._place()
         self.readiness.take_over()
         self._old.stop_softly()
+
+    def _can_listen(self) -> bool:
+        """Whether it listens for peers. If it has still to load its tables, it listens once that is
+        done; if it cannot then, the process ends with status 1.
+
+        :raises CannotListenError: it cannot.
+        """
+        problems: list[Failure] = []
+        listening = self.stick_tables.when_listening()
+        listening.addErrback(problems.append)
+        if problems:
+            problems[0].raiseException()
+        if listening.called:
+            return True
+
+        def placed(_: object) -> None:
+            if problems:
+                problems[0].raiseException()
+            self._place()
+
+        listening.addCallback(placed).addErrback(self._cannot_listen)
+        return False
+
+    def _cannot_listen(self, reason: Failure) -> None:
+        if self._ending or not self.running:
+            return
+        self._log.critical("peerproto: {problem}", problem=reason.getErrorMessage())
+        self._reactor.addSystemEventTrigger("after", "shutdown", _exit_with_failure)
+        self._reactor.stop()
 
     def _place(self) -> None:
         for sharing in self._sharing:
@@ -251,7 +296,7 @@ class Daemon(MultiService):
             config = attrs.evolve(config, credentials=self._config.credentials)
         if config.credentials is not None:
             self.stick_tables.use_credentials(config.credentials)
-        before, self._config = self._config, self._with_http(config)
+        before, self._config = self._config, self._with_http(self._with_storage(config))
         self._take_peers(config)
         # What is no aggregate any more leaves its tables first, then others may have them.
         self._take_part("[aggregate]", partial(self.aggregation.leave, config.aggregates))
@@ -273,6 +318,20 @@ class Daemon(MultiService):
         self._warn(warning for warning in then.warnings if warning not in now.warnings)
         self.http.take(then)
         return attrs.evolve(config, http=then)
+
+    def _with_storage(self, config: Config) -> Config:
+        """Take what a file says of storage, but for what takes a restart: what holds from now
+        on."""
+        now, then = self._config.storage, config.storage
+        if self.storage is None or now is None or then is None:
+            if now is not then:
+                self._log.warn("[storage] comes and goes with a restart only: it stays as it was")
+            return attrs.evolve(config, storage=now)
+        if (then.path, then.url, then.schema) != (now.path, now.url, now.schema):
+            self._log.warn("[storage] stays at {path} until a restart", path=now.place)
+            then = attrs.evolve(then, path=now.path, url=now.url, schema=now.schema)
+        self.storage.take(then)
+        return attrs.evolve(config, storage=then)
 
     def _warn(self, warnings: Iterable[str]) -> None:
         for warning in warnings:

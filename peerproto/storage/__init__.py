@@ -1,0 +1,1 @@
+"""Tables that outlive the process: kept in a SQLite file, and loaded when the node starts."""

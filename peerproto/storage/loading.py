@@ -1,0 +1,215 @@
+"""Entries of a file back into the tables of a node, in slices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Optional, Union
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from peerproto import (
+    Declaration,
+    LocalProtocolError,
+    Record,
+    StickTable,
+    StickTableService,
+    StoredRows,
+)
+from peerproto.storage.executor import Executor
+from peerproto.storage.follower import Follower
+from peerproto.storage.store import Slice, Store, StoredTable
+
+_SLICE: Final = 8000
+"""Rows that are read at once."""
+
+_STEP: Final = 200
+"""Records that are stored before the time is looked at."""
+
+_ROWS: Final = 2000
+"""Rows that are."""
+
+_TURN: Final = 0.005
+"""Seconds for which entries are stored in one turn of the reactor."""
+
+_PROGRESS: Final = 5.0
+"""Seconds between two lines of the log."""
+
+
+_Piece = Union[Sequence[Record], StoredRows]
+
+
+@attrs.define
+class Count:
+    """What became of rows."""
+
+    loaded: int = 0
+    expired: int = 0
+    bad: int = 0
+    left: int = 0
+    """Rows of which the node had something newer, or for which it had no room."""
+
+
+class Loading:
+    """Loads tables of one file into one service."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        service: StickTableService,
+        database: Store,
+        executor: Executor,
+        follower: Follower,
+        ahead: int,
+    ) -> None:
+        """``ahead`` is what the time of the file has more than that of the service, in ms."""
+        self._service = service
+        self._database = database
+        self._executor = executor
+        self._follower = follower
+        self._ahead = ahead
+        self.total = Count()
+        self.to_prune: set[str] = set()
+        """Tables in which rows are whose time has come."""
+        self._told = time.monotonic()
+
+    async def load(self, stored: StoredTable) -> None:
+        """Load one table, if the node has it or adopts it again."""
+        name, declaration = stored.name, stored.shape.declaration
+        table = self._table(declaration)
+        if table is None:
+            return
+        if table.per_peer != stored.per_peer or _keys(table.declaration) != _keys(declaration):
+            self._log.warn(
+                "storage: table {name} has other keys or shares by now: what was kept goes",
+                name=name,
+            )
+            self._follower.unready.discard(name)
+            return
+        count = Count()
+        reading = self._read(name, None)
+        while True:
+            part = await reading
+            count.expired += part.expired
+            count.bad += part.bad
+            if not table.shared:
+                return
+            after = part.after
+            if after is not None:
+                # The next one is read while this one is stored.
+                reading = self._read(name, after)
+            try:
+                await self._restore(table, part, count)
+            except BaseException:
+                reading.addErrback(lambda _: None)
+                raise
+            if after is None:
+                break
+            self._tell_progress(name, count)
+        self._follower.bound(name, table, declaration, stored.per_peer)
+        self._follower.unready.discard(name)
+        if count.expired or count.bad:
+            self.to_prune.add(name)
+        if count.bad:
+            self._log.error(
+                "storage: table {name}: {count} rows are not as they were written: left out",
+                name=name,
+                count=count.bad,
+            )
+        for field in ("loaded", "expired", "bad", "left"):
+            setattr(self.total, field, getattr(self.total, field) + getattr(count, field))
+
+    def _table(self, declaration: Declaration) -> Optional[StickTable]:
+        """The table of the node, with what peers had taught it to store."""
+        service = self._service
+        table = service.find_table(declaration.name)
+        if table is None:
+            if declaration.adopted_from is None or not service.learns_tables:
+                return None
+            return service.add_table(declaration)
+        if declaration.learnt and service.learns_columns:
+            wider = table.declaration.with_columns(declaration.learnt)
+            if wider != table.declaration:
+                service.declare_table(wider)
+                table = service.table(declaration.name)
+        return table
+
+    def _read(self, name: str, after: Optional[tuple[Any, Any]]) -> Deferred[Slice]:
+        """What is behind a key."""
+        ours = self._service.time
+        now = ours.now() + self._ahead
+        return self._executor.do(
+            self._database.read, name, after, _SLICE, now, -self._ahead, ours.ahead
+        )
+
+    async def _restore(self, table: StickTable, part: Slice, count: Count) -> None:
+        """Store what was read, but for what has changed since."""
+        await self._follower.collect()
+        until = time.monotonic() + _TURN
+        for some in _pieces(part):
+            if table.shared:
+                self._restore_some(table, some, count)
+            if time.monotonic() >= until:
+                await self._service.turn()
+                await self._follower.collect()
+                until = time.monotonic() + _TURN
+
+    def _restore_some(self, table: StickTable, some: _Piece, count: Count) -> None:
+        changed = self._follower.changed
+        if not isinstance(some, StoredRows):
+            some = [one for one in some if one.raw_key not in changed((table.name, one.peer))]
+        elif there := changed((table.name, some.peer)):
+            some = some.without(there)
+        if not some:
+            return
+        try:
+            stored = table.restore(some)
+        except LocalProtocolError as problem:
+            self._log.error("storage: {problem}", problem=problem)
+            stored = 0
+        count.loaded += stored
+        if stored < len(some):
+            count.left += len(some) - stored
+            self._mark_missing(table, some)
+
+    def _mark_missing(self, table: StickTable, some: _Piece) -> None:
+        """Have those removed from the file that the table has not taken."""
+        by_peer: dict[Optional[str], list[bytes]] = {}
+        if isinstance(some, StoredRows):
+            by_peer[some.peer] = some.raw_keys
+        else:
+            for one in some:
+                by_peer.setdefault(one.peer, []).append(one.raw_key)
+        shares: dict[Optional[str], StickTable] = {None: table}
+        if table.per_peer:
+            shares = dict(table.contributions().items())
+        for peer, raw_keys in by_peer.items():
+            share = shares.get(peer)
+            missing = raw_keys if share is None else share.snapshot(raw_keys).missing()
+            self._follower.mark((table.name, peer), missing)
+
+    def _tell_progress(self, name: str, count: Count) -> None:
+        if time.monotonic() - self._told >= _PROGRESS:
+            self._told = time.monotonic()
+            self._log.info(
+                "storage: {count} entries are loaded so far, {table} goes on",
+                count=self.total.loaded + count.loaded,
+                table=name,
+            )
+
+
+def _pieces(part: Slice) -> Iterator[_Piece]:
+    """What was read, in pieces that are stored at once."""
+    for parcel in part.rows:
+        rows = parcel.open()
+        for begin in range(0, len(rows), _ROWS):
+            yield rows.part(begin, begin + _ROWS)
+    for begin in range(0, len(part.records), _STEP):
+        yield part.records[begin : begin + _STEP]
+
+
+def _keys(declaration: Declaration) -> tuple[Any, int]:
+    return declaration.layout.key_type, declaration.layout.key_length

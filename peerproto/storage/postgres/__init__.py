@@ -1,0 +1,1 @@
+"""Tables kept on a PostgreSQL server, which several nodes may share."""
