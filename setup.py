@@ -24,6 +24,7 @@ HOT = [
     "peerproto/updates/order.py",
     "peerproto/updates/adding.py",
     "peerproto/updates/stamping.py",
+    "peerproto/storage/splitting.py",
 ]
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed import Mesh, Program, default, missing, programs
+from testbed import Browser, HAProxy, Mesh, Program, default, missing, programs
+
+from .checked import check_files
 
 ALL_TABLES = """\
 backend t_ip
@@ -49,8 +51,11 @@ _EVERY = [pytest.param(one, id=one.branch) for one in programs().values()]
 every_haproxy = pytest.mark.parametrize("program", _EVERY)
 """Runs a test, or all tests of a module, with each HAProxy that there is."""
 
+IS_LONG = bool(os.environ.get("EVERY_HAPROXY"))
+"""Whether this is ``make long``."""
+
 oldest_and_newest = pytest.mark.parametrize(
-    "program", _EVERY if os.environ.get("EVERY_HAPROXY") else [*_EVERY[:1], *_EVERY[1:][-1:]]
+    "program", _EVERY if IS_LONG else [*_EVERY[:1], *_EVERY[1:][-1:]]
 )
 """The same with two of them, for tests that take long; ``make long`` runs these with each."""
 
@@ -69,6 +74,20 @@ def mesh(program: Program) -> Iterator[Mesh]:
         made = Mesh(Path(folder), program=program, tables=ALL_TABLES, rules=ALL_RULES)
         yield made
         made.end()
+        haproxies = [node for node in made.nodes if isinstance(node, HAProxy)]
+        check_files(node.file for node in haproxies if node.file.exists())
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A browser, in whose pages nothing may be wrong in the end."""
+    made = Browser()
+    try:
+        yield made
+        for window in made.windows:
+            assert not window.complaints, window.complaints
+    finally:
+        made.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -69,6 +69,7 @@ def test_install_without_a_compiler(tmp_path: Path) -> None:
     )
     assert "failed" in said and "no-compiler" in said
     assert (target / "peerproto" / "py.typed").exists()
+    assert (target / "bin" / "peerproto").exists()
     assert not list(target.rglob("*.so"))
     assert not (target / "twisted" / "__init__.py").exists()
     said = subprocess.run(

@@ -1,0 +1,1 @@
+"""The program ``peerproto``: nodes for people at a terminal. It is a client of them."""

@@ -1,0 +1,1 @@
+"""A haproxy.cfg held against a peers.ini, or made into one."""

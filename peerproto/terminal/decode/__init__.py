@@ -1,0 +1,1 @@
+"""Recorded sessions as messages: raw bytes, pcap and pcapng."""

@@ -1,0 +1,1 @@
+"""``peerproto top``: a live screen of a node."""

@@ -1,0 +1,1 @@
+"""Tables from nodes and files to files and nodes: ``export``, ``import`` and ``copy``."""

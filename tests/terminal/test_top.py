@@ -1,0 +1,322 @@
+"""The screen, by textual's own pilot: it shows what a real node says, and asks it for no more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Optional
+
+import attrs
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Input, Static
+
+from peerproto.terminal.node import NodeError, Selection, Unreachable
+from peerproto.terminal.top.app import Top
+from peerproto.terminal.top.finding import selection_of
+from peerproto.terminal.top.looking import ROWS
+from peerproto.terminal.top.panels import (
+    AggregatesPanel,
+    EntriesPanel,
+    Panel,
+    PeersPanel,
+    TablesPanel,
+)
+from peerproto.terminal.top.trend import LENGTH, Trends, sparkline
+from peerproto.terminal.values import EntryInfo, TableInfo
+from tests.terminal.case import TerminalTestCase
+
+INTERVAL = 0.1
+
+PATIENCE = 60.0
+"""Seconds after which something counts as not coming."""
+
+
+@attrs.define
+class Slowly:
+    """A node that can be away, and counts what it is asked for."""
+
+    inner: Any
+    away: bool = False
+    asked: list[Selection] = attrs.Factory(list)
+
+    def __getattr__(self, name: str) -> Any:
+        if self.away:
+            raise Unreachable("nobody is there")
+        return getattr(self.inner, name)
+
+    def entries(self, table: TableInfo, selection: Selection) -> Any:
+        """See `Node`."""
+        self.asked.append(selection)
+        return self.inner.entries(table, selection)
+
+
+class TopTestCase(TerminalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for number in range(150):
+            self.service.table("rates").set(f"192.0.2.{number}", gpc0=number, http_req_rate=150)
+        self.service.table("paths").set("[red]/a\x1b[31m", gpc0=1)
+        self.node = Slowly(self.ways["runtime"])
+
+    def screen(
+        self,
+        steps: Callable[[Pilot[None]], Awaitable[None]],
+        size: tuple[int, int] = (80, 24),
+        table: Optional[str] = None,
+    ) -> None:
+        """Run the screen, and do something with it."""
+
+        async def run() -> None:
+            self.app = Top(self.node, table, INTERVAL)
+            async with self.app.run_test(size=size, notifications=True) as pilot:
+                await self.until(pilot, lambda: self.app.query_one(TablesPanel).rows.row_count > 0)
+                await steps(pilot)
+
+        asyncio.run(run())
+
+    async def until(self, pilot: Pilot[None], holds: Callable[[], Any]) -> None:
+        """Let the screen go on until something holds."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if holds():
+                return
+            await pilot.pause(0.01)
+        self.fail("it never came")
+
+    def cells(self, kind: type[Panel] = EntriesPanel) -> list[list[str]]:
+        """What stands in the rows of a panel."""
+        rows = self.app.query_one(kind).rows
+        return [
+            [cell.plain for cell in rows.get_row_at(number)] for number in range(rows.row_count)
+        ]
+
+    def keys(self) -> list[str]:
+        return [row[0] for row in self.cells()]
+
+    def said(self, what: str = "#head") -> str:
+        return str(self.app.query_one(what, Static).render())
+
+
+class ScreenTests(TopTestCase):
+    def test_panels(self) -> None:
+        """A narrow terminal shows one panel at a time, a wide one all of them."""
+
+        async def narrow(pilot: Pilot[None]) -> None:
+            for key, kind in (("1", TablesPanel), ("3", PeersPanel), ("2", EntriesPanel)):
+                await pilot.press(key)
+                await pilot.pause()
+                shown = [one for one in self.app.query(Panel) if one.region.width > 0]
+                self.assertEqual([type(one) for one in shown], [kind])
+                self.assertEqual(shown[0].size.width, 80)
+
+        async def wide(pilot: Pilot[None]) -> None:
+            await pilot.pause()
+            shown = [one for one in self.app.query(Panel) if one.region.width > 0]
+            self.assertEqual(len(shown), 4)
+
+        self.screen(narrow)
+        self.screen(wide, (200, 60))
+
+    def test_top_alone(self) -> None:
+        """The highest entries alone are asked for, and sorted by any value, both ways."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("less_than_sign")
+            await self.until(pilot, lambda: self.keys()[:2] == ["192.0.2.149", "192.0.2.148"])
+            self.assertEqual(len(self.keys()), ROWS)
+            await pilot.press("r")
+            await self.until(pilot, lambda: self.keys()[:2] == ["192.0.2.0", "192.0.2.1"])
+
+        self.screen(steps)
+        self.assertEqual({one.top for one in self.node.asked}, {ROWS})
+
+    def test_choose_a_table(self) -> None:
+        """Enter shows the entries of the table that the cursor is on, and nothing in them is
+        obeyed."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("1", "down", "enter")
+            await self.until(pilot, lambda: self.keys() == [r"[red]/a\x1B[31m"])
+            self.assertIn("table paths", self.said())
+
+        self.screen(steps)
+
+    def test_filter(self) -> None:
+        """What is typed filters at once; what cannot be read yet says so, and Esc shows all."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("slash", *"gpc0")
+            await self.until(pilot, lambda: "not a filter yet" in self.said("#found"))
+            await pilot.press(*"<3")
+            await self.until(pilot, lambda: len(self.keys()) == 3)
+            await pilot.press("enter")
+            await self.until(pilot, lambda: not isinstance(self.app.focused, Input))
+            await pilot.press("escape")
+            await self.until(pilot, lambda: len(self.keys()) == ROWS)
+
+        self.screen(steps, table="rates")
+
+    def test_block_and_undo(self) -> None:
+        """An entry is blocked after a question, and the value set back; of another table the
+        question is not asked."""
+        table = self.service.table("rates")
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("less_than_sign")
+            await self.until(pilot, lambda: self.keys()[0] == "192.0.2.149")
+            await pilot.press("down", "b", "escape")
+            await pilot.pause(0.1)
+            self.assertEqual(table["192.0.2.148"]["gpc0"], 148)
+            await pilot.press("b", "end", "backspace", "x", "enter")
+            await self.until(pilot, lambda: "Expected gpc0=1" in self.wrong())
+            await pilot.press("backspace", "7", "enter")
+            await self.until(pilot, lambda: "192.0.2.148: gpc0=7 on all" in self.notes())
+            self.assertEqual(table["192.0.2.148"]["gpc0"], 7)
+            await pilot.press("u")
+            await self.until(pilot, lambda: table["192.0.2.148"]["gpc0"] == 148)
+            await pilot.press("u", "question_mark", "escape")
+
+        self.screen(steps)
+
+    def wrong(self) -> str:
+        return str(self.app.screen.query_one("#wrong", Static).render())
+
+    def test_undo_of_another(self) -> None:
+        """What somebody else has set since is not undone."""
+        table = self.service.table("rates")
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("b", "enter")
+            await self.until(pilot, lambda: "u undoes it" in self.notes())
+            key = next(one.key for one in table if one["gpc0"] == 1)
+            table.set(key, gpc0=9)
+            await pilot.press("u")
+            await self.until(pilot, lambda: "stays so" in self.notes())
+            self.assertEqual(table[key]["gpc0"], 9)
+
+        table.set("192.0.2.1", gpc0=0)
+        self.screen(steps)
+
+    def notes(self) -> str:
+        """What is said in the corner."""
+        return " ".join(str(one.render()) for one in self.app.screen.query("Toast"))
+
+    def test_peers(self) -> None:
+        """Of the peer that the cursor is on, it is said why it is not in step; where there is
+        nothing, what to do."""
+        self.service.add_peer("lb1", "tcp:192.0.2.1:10000")
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: self.cells(PeersPanel))
+            self.assertEqual(self.cells(PeersPanel)[0][:2], ["lb1", "away"])
+            panels = self.app.query_one(PeersPanel), self.app.query_one(AggregatesPanel)
+            said = [str(one.words.render()) for one in panels]
+            self.assertTrue(said[0].startswith("lb1: "), said)
+            self.assertTrue(said[1].startswith("Nothing is added up."), said)
+
+        self.screen(steps, (200, 60))
+
+    def test_nothing_to_block(self) -> None:
+        """Where nothing can be blocked, it is said why."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("b")
+            await self.until(pilot, lambda: "stores no gpc and no gpt" in self.notes())
+            self.service.table("sixes").clear()
+            await self.until(pilot, lambda: not self.cells())
+            said = str(self.app.query_one(EntriesPanel).words.render())
+            self.assertEqual(said, "This table has no entries.")
+            await pilot.press("b")
+            await self.until(pilot, lambda: "There is no entry to block" in self.notes())
+            await pilot.press("u")
+            await self.until(pilot, lambda: "Nothing to undo" in self.notes())
+
+        self.service.table("sixes").set("2001:db8::1")
+        self.screen(steps, table="sixes")
+
+    def test_head_of_a_column(self) -> None:
+        """Who chooses the head of a column sorts by it; once more, the other way."""
+        for number in range(150):
+            self.service.table("rates").set(f"192.0.2.{number}", http_req_rate=1000 - number)
+
+        async def choose(pilot: Pilot[None], head: str) -> None:
+            rows = self.app.query_one(EntriesPanel).rows
+            columns = rows.ordered_columns
+            heads = [str(one.label).partition(" ")[0] for one in columns]
+            at = heads.index(head)
+            rows.post_message(
+                DataTable.HeaderSelected(rows, columns[at].key, at, columns[at].label)
+            )
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: self.keys()[:1] == ["192.0.2.0"])
+            await choose(pilot, "gpc0")
+            await self.until(pilot, lambda: self.keys()[:1] == ["192.0.2.149"])
+            await choose(pilot, "gpc0")
+            await self.until(pilot, lambda: self.keys()[:1] == ["192.0.2.0"])
+
+        self.screen(steps, table="rates")
+
+    def test_away(self) -> None:
+        """When the node is away, the screen stays, says so, and goes on when it is there again."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            before = self.keys()
+            self.node.away = True
+            await self.until(pilot, lambda: "nobody is there" in self.said())
+            self.assertEqual(self.keys(), before)
+            self.assertIn("as it was", self.said())
+            self.node.away = False
+            await self.until(pilot, lambda: "nobody is there" not in self.said())
+
+        self.screen(steps)
+
+
+class FilterTests(TerminalTestCase):
+    def test_read(self) -> None:
+        """What is typed is read with the type of the table."""
+        tables = {one.name: one for one in self.ways["runtime"].tables()}
+        for name, text, expected in (
+            ("rates", "", Selection()),
+            ("rates", "192.", Selection(network="192.0.0.0/8")),
+            ("rates", "192.0", Selection(network="192.0.0.0/8")),
+            ("rates", "192.0.2.", Selection(network="192.0.2.0/24")),
+            ("rates", "192.0.2.7", Selection(network="192.0.2.7/32")),
+            ("rates", "192.0.2.7/24", Selection(network="192.0.2.0/24")),
+            ("sixes", "2001:db8::/32", Selection(network="2001:db8::/32")),
+            ("paths", "/api", Selection(prefix="/api")),
+            ("ids", "-7", Selection(key="-7")),
+            ("hashes", "0AFF", Selection(key="0AFF")),
+        ):
+            self.assertEqual(selection_of(tables[name], text), expected)
+        found = selection_of(tables["rates"], "gpc0 > 1 and http_req_rate<=7")
+        self.assertEqual(
+            [str(one) for one in found.comparisons], ["data.gpc0 gt 1", "data.http_req_rate le 7"]
+        )
+        for name, text in (("rates", "19"), ("rates", "x"), ("ids", "x"), ("rates", "gpc1 > 1")):
+            self.assertRaises(NodeError, selection_of, tables[name], text)
+
+
+class TrendTests(TerminalTestCase):
+    def test_sparkline(self) -> None:
+        """Bars go from nothing up to the highest value."""
+        self.assertEqual(sparkline([0, 5, 10]), "▁▅█")
+        self.assertEqual(sparkline([0, 0]), "▁▁")
+        self.assertEqual(sparkline([]), "")
+
+    def test_latest(self) -> None:
+        """The latest values are kept, of the entries that are shown alone; another order begins
+        anew."""
+
+        def entry(key: str, value: int) -> EntryInfo:
+            return EntryInfo({}, key, None, {"gpc0": value}, None)
+
+        trends = Trends()
+        for value in range(LENGTH + 5):
+            trends.add("t", "gpc0", [entry("a", value)])
+        self.assertEqual(len(trends.of(entry("a", 0))), LENGTH)
+        trends.add("t", "gpc0", [entry("b", 1)])
+        self.assertEqual(trends.of(entry("a", 0)), "")
+        trends.add("t", "other", [entry("b", 1)])
+        self.assertEqual(len(trends.of(entry("b", 0))), 1)
