@@ -20,14 +20,17 @@ from bench.aggregating import LOADS, aggregating
 from bench.alternating import CHANGES as TO_AND_FRO
 from bench.alternating import alternating
 from bench.growth import KEEPS_MEMORY, SIZES, Cost, middle, plot
+from bench.idling import print_idling
+from bench.keeping_up import print_keeping_up
 from bench.learning import COMPILED_TREE, KINDS, ROOT, Learnt, lessons, python_path
 from bench.live import CHANGES, PEERS, live
 from bench.measure import MEASUREMENTS
 from bench.reaching import print_reaching
 from bench.restarting import print_restarting
-from bench.streaming import KEYS as STREAMED_KEYS
+from bench.sharing_postgres import print_sharing
+from bench.storing import print_storing
 from bench.streaming import UPDATES as STREAMED
-from bench.streaming import streaming
+from bench.streaming import print_streaming
 from bench.turns import turns
 from testbed import default
 
@@ -179,18 +182,6 @@ def print_sums(seconds: float) -> None:
             print(f"| {what} | {cells} |", flush=True)
 
 
-def print_streaming(rounds: int) -> None:
-    print("| 100 clients of the stream of events beside none | processor | seconds | memory |")
-    print("| --- | --- | --- | --- |")
-    for kind in KINDS[1:]:
-        for keys in STREAMED_KEYS:
-            print(f"streaming, {keys} entries, {kind}", file=sys.stderr)
-            with tempfile.TemporaryDirectory(prefix="pb") as folder:
-                cost = streaming(kind, keys, STREAMED, rounds, Path(folder))
-            figures = f"{cost.processor:.2f} | {cost.seconds:.2f} | {cost.grown / 1e6:.1f} MB"
-            print(f"| {keys:,} entries change, {kind} | {figures} |", flush=True)
-
-
 def print_turns(entries: int) -> None:
     print("| turns of the reactor, ms | pure, 99.9 % | longest | compiled, 99.9 % | longest |")
     print("| --- | --- | --- | --- | --- |")
@@ -250,7 +241,15 @@ def main(entries: int = 1_000_000, rounds: int = 5) -> None:
     print()
     print_restarting()
     print()
-    print_streaming(rounds)
+    print_idling()
+    print()
+    print_streaming(STREAMED, rounds)
+    print()
+    print_storing(entries, rounds)
+    print()
+    print_keeping_up()
+    print()
+    print_sharing()
     print()
     print_turns(entries)
     print()

@@ -48,6 +48,8 @@ class Restarted:
     """Until a peer has the first lease that vouches for all."""
     sums: float
     """Until it has the sum of each key."""
+    processor: float
+    """Processor time of the node until all of that was so."""
 
 
 def taught(keys: range) -> bytes:
@@ -191,6 +193,7 @@ def _watch(hub: Peerproto, peers: list[Teacher], began: float) -> Restarted:
     assert isinstance(watching, Watching)
     by_number = {peer.socket.fileno(): peer for peer in peers}
     authority: Optional[float] = None
+    processor = 0.0
     beaten = asked = began
     while authority is None or watching.leased_at is None or len(watching.keys) < KEYS:
         now = time.perf_counter()
@@ -206,26 +209,32 @@ def _watch(hub: Peerproto, peers: list[Teacher], began: float) -> Restarted:
             by_number[number].read()
         for number in writable:
             by_number[number].write()
+        if writes and not any(peer.has_more for peer in peers):
+            processor = hub.processor()
         if authority is None and now > asked + 0.05 and not writes:
             if "authority: yes" in hub.ask_now(f"show aggregate {SOURCE.name}"):
                 authority = time.perf_counter()
             asked = time.perf_counter()
     last = max(peer.taught_at or 0.0 for peer in peers)
     return Restarted(
-        last - began, authority - last, watching.leased_at - last, watching.sums_at - last
+        last - began,
+        authority - last,
+        watching.leased_at - last,
+        watching.sums_at - last,
+        hub.processor() - processor,
     )
 
 
 def print_restarting() -> None:
     """Print a table of both kinds."""
-    print("| s after the last lesson | lessons took | authority | lease | last sum |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| s after the last lesson | lessons took | authority | lease | last sum | processor |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for shared in (False, True):
         for kind in KINDS[1:]:
             print(f"restarting, {'shared' if shared else 'apart'}, {kind}", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="pb") as folder:
                 one = restarting(kind, Path(folder), shared)
-            figures = one.lessons, one.authority, one.lease, one.sums
+            figures = one.lessons, one.authority, one.lease, one.sums, one.processor
             cells = " | ".join(f"{figure:.2f}" for figure in figures)
             whose = f"all of them from each of {PEERS} peers" if shared else f"from {PEERS} peers"
             print(f"| {KEYS:,} keys, {whose}, {kind} | {cells} |", flush=True)

@@ -1,7 +1,8 @@
 """``twist`` with a reactor whose turns are timed: ``python -m bench.turning <file> <arguments>``.
 
 A turn is what goes on between two waits for events: nothing else happens meanwhile.
-On SIGUSR2 the durations since the last one are written to the file.
+On SIGUSR2 the durations since the last one are written to the file: of each turn the seconds that
+went by, and those that it had of the processor.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
@@ -24,17 +25,18 @@ class TimedPoll:
 
     def __init__(self, poll: select.epoll) -> None:
         self._poll = poll
-        self._woken = 0.0
-        self.turns: list[float] = []
+        self._woken: Optional[tuple[float, float]] = None
+        self.turns: list[tuple[float, float]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._poll, name)
 
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        if self._woken:
-            self.turns.append(time.perf_counter() - self._woken)
+        if self._woken is not None:
+            began, used = self._woken
+            self.turns.append((time.perf_counter() - began, time.thread_time() - used))
         events = self._poll.poll(timeout, most)
-        self._woken = time.perf_counter()
+        self._woken = time.perf_counter(), time.thread_time()
         return events
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import attrs
 
 from bench.learning import fill, places, rival, used
 from bench.lesson import LINES, TABLE, lesson
-from testbed import HAProxy, Node, Peerproto, wait
+from testbed import HAProxy, Node, Peerproto, free_port, wait
 
 
 @attrs.frozen
@@ -21,6 +22,8 @@ class Turns:
     count: int
     p999_ms: float
     longest_ms: float
+    longest_used_ms: float
+    """Of the processor, in the turn that had most of it."""
 
 
 def timed(kind: str, node: Node, line: str) -> HAProxy | Peerproto:
@@ -38,8 +41,29 @@ def turns_of(node: Node) -> Turns:
     file.unlink(missing_ok=True)
     node.send_signal(signal.SIGUSR2)
     wait(file.exists)
-    turns = sorted(1000 * float(one) for one in json.loads(file.read_text()))
-    return Turns(len(turns), turns[len(turns) * 999 // 1000], turns[-1])
+    found = json.loads(file.read_text())
+    turns = sorted(1000 * float(took) for took, _ in found)
+    used = max(1000 * float(used) for _, used in found)
+    return Turns(len(turns), turns[len(turns) * 999 // 1000], turns[-1], used)
+
+
+def ask(port: int, query: str, times: int) -> None:
+    """Get a page of the entries over HTTP, so often."""
+    for _ in range(times):
+        url = f"http://127.0.0.1:{port}/v1/tables/{TABLE.name}/entries?{query}"
+        with urllib.request.urlopen(url) as answer:
+            assert answer.status == 200
+            answer.read()
+
+
+def http_turns(node: Node, port: int) -> dict[str, Turns]:
+    """The turns in which pages are looked for, and all entries sorted."""
+    result = {}
+    ask(port, "filter=data.gpc0+gt+4000000000", 50)
+    result["HTTP, pages without a hit"] = turns_of(node)
+    ask(port, "sort=-http_req_cnt&limit=100", 3)
+    result["HTTP, sorted by a counter"] = turns_of(node)
+    return result
 
 
 def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:
@@ -48,6 +72,9 @@ def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:
     peers = list(mesh.values())
     source = rival("haproxy", mesh["source"], TABLE.name)
     subject = timed(kind, mesh["subject"], LINES[TABLE.name])
+    port = free_port()
+    assert isinstance(subject, Peerproto)
+    subject.more = f"[http]\nbind = tcp:{port}:interface=127.0.0.1\n"
     pupil = rival("haproxy", mesh["pupil"], TABLE.name)
     line = LINES[TABLE.name].replace("expire 1h", "expire 10s")
     forgetful = timed(kind, mesh["subject"], line)
@@ -75,6 +102,7 @@ def turns(kind: str, entries: int, folder: Path) -> dict[str, Turns]:
         result["teach"] = turns_of(subject)
         assert subject.ask_now(f"show table {TABLE.name}").count("key=") == entries
         result["list"] = turns_of(subject)
+        result |= http_turns(subject, port)
         line = LINES[TABLE.name].replace("conn_cnt", "gpt0")
         timed(kind, mesh["subject"], line).configure(peers)
         subject.send_signal(signal.SIGHUP)
