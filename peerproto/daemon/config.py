@@ -29,7 +29,7 @@ from peerproto.storage.config import StorageSettings, read_storage
 from peerproto.tables.declaration import Declaration
 from peerproto.tables.units import entries
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.handshake import Hello
+from peerproto.wire.handshake import check_name
 
 if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
@@ -150,10 +150,9 @@ def _warnings(section: Section, tables: tuple[Declaration, ...]) -> list[str]:
 
 def _peer_name(line: Line, name: str) -> str:
     try:
-        Hello(name, name, 1).encode()
+        return check_name(name)
     except LocalProtocolError:
         raise line.wrong("a peer name without white space") from None
-    return name
 
 
 _NODE_KEYS: Final[dict[str, Callable[[Line], Any]]] = {

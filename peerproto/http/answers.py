@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 from twisted.web.server import Request
 
-from peerproto.http.problems import PROBLEM_TYPE, Problem
+from peerproto.http.problems import PROBLEM_TYPE, Problem, title
 
 JSON_TYPE: Final = "application/json"
 
@@ -51,7 +51,7 @@ def set_headers(request: Request, headers: Mapping[str, str] = {}) -> None:
 
 def write(request: Request, answer: Answer) -> None:
     """Write a whole answer. What ends the request is up to the caller."""
-    request.setResponseCode(answer.status)
+    request.setResponseCode(answer.status, title(answer.status).encode("ascii"))
     set_headers(request, answer.headers)
     if answer.value is None:
         if answer.status not in (204, 304):

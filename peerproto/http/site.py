@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, Optional
 
@@ -49,6 +50,10 @@ LEAVING: Final = 5.0
 there at one time."""
 
 
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+"""A target of a request that is a whole URL, with its host, and its path and query."""
+
+
 class BoundedRequest(Request):
     """A request whose body has a longest length."""
 
@@ -76,10 +81,23 @@ class BoundedRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """See ``Request``."""
         if not self.refused:
+            path = self._in_origin_form(path)
             # Forms are none of ours, and are not to be taken apart.
             self._kinds = self.requestHeaders.getRawHeaders(b"Content-Type", [])
             self.requestHeaders.removeHeader(b"Content-Type")
             super().requestReceived(command, path, version)
+
+    def _in_origin_form(self, target: bytes) -> bytes:
+        """The path and query of a target that may be a whole URL, as clients of a proxy send it.
+
+        The URL's host holds then, whatever the header says (RFC 9112, 3.2.2).
+        """
+        url = _ABSOLUTE.fullmatch(target)
+        if url is None:
+            return target
+        host, path = url.groups()
+        self.requestHeaders.setRawHeaders(b"Host", [host])
+        return path if path.startswith(b"/") else b"/" + path
 
     def process(self) -> None:
         """See ``Request``."""

@@ -43,6 +43,7 @@ from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableStore
 from peerproto.updates.reception import disagreement
 from peerproto.wire.errors import LocalProtocolError
+from peerproto.wire.handshake import check_name
 from peerproto.wire.layout import Column
 from peerproto.wire.printable import printable
 
@@ -72,8 +73,11 @@ class Node:
         limits: Optional[Limits] = None,
         chance: Optional[random.Random] = None,
     ) -> None:
-        """``chance`` is for the choices that are random."""
-        self.localpeer = localpeer
+        """``chance`` is for the choices that are random.
+
+        :raises LocalProtocolError: no hello can have our name.
+        """
+        self.localpeer = check_name(localpeer)
         self.limits = limits or Limits()
         self._log = log
         self.peers: dict[str, PeerMemory] = {}
@@ -98,9 +102,9 @@ class Node:
     def expect(self, name: str, now: int) -> PeerMemory:
         """The peer of this name, whether it is known or new; ``now`` in ms.
 
-        :raises LocalProtocolError: the name is our own.
+        :raises LocalProtocolError: the name is our own, or no hello can have it.
         """
-        if name == self.localpeer:
+        if check_name(name) == self.localpeer:
             raise LocalProtocolError("name of a peer", name, "another name than our own")
         peer = self.peers.get(name)
         if peer is None:

@@ -92,7 +92,8 @@ class StickTableService(TableHolder):
         :param reactor: the reactor, or a clock where nothing is bound or called.
         :param chance: for the waits and choices that are random.
         :param wall_clock: seconds since the epoch; see `NodeTime`.
-        :raises LocalProtocolError: a table line or an address that cannot be read.
+        :raises LocalProtocolError: a table line or an address that cannot be read, or a name with
+            white space or control characters.
         """
         if reactor is None:
             from twisted.internet import reactor
@@ -151,7 +152,8 @@ class StickTableService(TableHolder):
         """Call one more peer, or call one at another address.
 
         :param endpoint: an endpoint, its description, ``host:port`` or ``/path``.
-        :raises LocalProtocolError: the name is our own, or the text is no address.
+        :raises LocalProtocolError: the name is our own, has white space or control characters, or
+            the text is no address.
         """
         if isinstance(endpoint, str):
             endpoint = read_address(f"address of peer {name}", endpoint, client_endpoint)
@@ -181,7 +183,7 @@ class StickTableService(TableHolder):
     def expect_peer(self, name: str) -> None:
         """Accept calls of a peer that we do not call ourselves.
 
-        :raises LocalProtocolError: the name is our own.
+        :raises LocalProtocolError: the name is our own, or has white space or control characters.
         """
         self._expect(name)
 

@@ -50,6 +50,16 @@ _MEANINGS = {
 }
 
 
+def check_name(name: str) -> str:
+    """The name of a peer, if a hello can have it.
+
+    :raises LocalProtocolError: it is empty, or has white space or control characters.
+    """
+    if not name or any(character <= " " for character in name):
+        raise LocalProtocolError("peer name", name, "text without white space")
+    return name
+
+
 @attrs.frozen
 class Hello:
     """The three lines with which a caller introduces itself.
@@ -68,13 +78,10 @@ class Hello:
 
         :raises LocalProtocolError: a name has white space or control characters.
         """
-        for name in (self.remote, self.local):
-            if not name or any(character <= " " for character in name):
-                raise LocalProtocolError("peer name", name, "text without white space")
         lines = (
             f"{PROTOCOL_WORD} {MAJOR}.{self.minor}\n"
-            f"{self.remote}\n"
-            f"{self.local} {self.pid} {self.relative_pid}\n"
+            f"{check_name(self.remote)}\n"
+            f"{check_name(self.local)} {self.pid} {self.relative_pid}\n"
         )
         return lines.encode("utf-8", "surrogateescape")
 

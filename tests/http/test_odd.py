@@ -4,6 +4,7 @@ markup, and each can be told from all others."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -37,6 +38,8 @@ ODD: Final = (
     "a/b?c#d%41&e=f",
     "..",
 )
+PEERS: Final = tuple("peer-" + re.sub("[\0- ]", "", one) for one in (*ODD, "\x9b2J"))
+"""What a hello can have of them, and of one character that moves a cursor."""
 LINE: Final = "type string len 40 size 1k store gpc0"
 V3: Final = "/v3/services/haproxy/runtime/stick_tables"
 
@@ -47,7 +50,8 @@ class OddTests(HttpTestCase):
         self.service = StickTableService(ODD[0], reactor=self.clock)
         for name in ODD:
             self.service.add_table(Declaration.parse(name, LINE))
-            self.service.expect_peer(f"peer {name}")
+        for name in PEERS:
+            self.service.expect_peer(name)
         self.begin(HttpSettings(writers=Token(WRITER.encode()), allow_writes=True))
         self.service.startService()
         self.addCleanup(self.service.stopService)
@@ -72,7 +76,7 @@ class OddTests(HttpTestCase):
         """Each table and peer is told, and found by its name as it is told."""
         for place, field, names in (
             ("/v1/tables", "tables", ODD),
-            ("/v1/peers", "peers", tuple(f"peer {name}" for name in ODD)),
+            ("/v1/peers", "peers", PEERS),
         ):
             told = self.told(place, field)
             self.assertEqual(tuple(map(read, told)), names)
@@ -172,7 +176,7 @@ class OddTests(HttpTestCase):
                         values.add(sample.labels[label])
         self.assertEqual(found["name"], set(map(printable, ODD)))
         found["peer"].remove("")  # the keys are no peer's
-        self.assertEqual(found["peer"], {printable(f"peer {one}") for one in ODD})
+        self.assertEqual(found["peer"], set(map(printable, PEERS)))
         self.assertEqual(len(found["key"]), len(keys))
 
     def events(self, transport: StringTransport) -> list[tuple[str, Any]]:
@@ -204,7 +208,7 @@ class OddTests(HttpTestCase):
         for name in ODD:
             for key in keys:
                 self.service.table(name).set(key, gpc0=1)
-        self.service.expect_peer(f"new {ODD[0]}")
+        self.service.expect_peer(f"new-{ODD[0]}")
         self.clock.pump([0.05] * 100)
         events = self.events(transport)
 
@@ -213,7 +217,7 @@ class OddTests(HttpTestCase):
 
         self.assertEqual([read(data["node"]) for name, data in events if name == "hello"], [ODD[0]])
         self.assertEqual(names("table", "name"), set(ODD))
-        peers = {f"peer {one}" for one in ODD} | {f"new {ODD[0]}"}
+        peers = {*PEERS, f"new-{ODD[0]}"}
         self.assertEqual(names("peer", "name"), peers)
         self.assertEqual(names("entry", "table"), set(ODD))
         self.assertEqual(names("entry", "key"), set(keys))

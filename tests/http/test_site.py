@@ -75,6 +75,29 @@ class BoundTests(HttpTestCase):
         channel.dataReceived(PUT + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         self.assertEqual(transport.value(), b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def test_whole_url(self) -> None:
+        """A request may name a whole URL, whose host then counts instead of the header's."""
+        for target, header, status in (
+            (b"http://localhost/healthz", b"localhost", 200),
+            (b"HTTP://127.0.0.1:80/v1/tables/rates/entries?limit=1", b"elsewhere.example", 200),
+            (b"https://localhost", b"localhost", 200),
+            (b"http://elsewhere.example/healthz", b"localhost", 421),
+            (b"http:///healthz", b"localhost", 400),
+        ):
+            request = b"GET " + target + b" HTTP/1.1\r\nHost: " + header + b"\r\n\r\n"
+            self.assertEqual(self.send(request).status, status, target)
+
+    def test_phrases(self) -> None:
+        """The first line of an answer has the phrase that its document has, also where twisted.web
+        knows none."""
+        body = b'{"values":{"gpc9":1}}'
+        channel, transport = self.connect()
+        channel.dataReceived(PUT + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        first = transport.value().partition(b"\r\n")[0]
+        self.assertEqual(first, b"HTTP/1.1 422 Unprocessable Content")
+        reply, _ = parse(transport.value())
+        self.assertEqual(reply.json["title"], "Unprocessable Content")
+
     def test_headers(self) -> None:
         """Neither many headers nor long ones are read."""
         first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"

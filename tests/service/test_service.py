@@ -1034,6 +1034,23 @@ class ServiceTests(SynchronousTestCase):
         ):
             self.assertIn("another name", str(self.assertRaises(LocalProtocolError, add)))
 
+    def test_names_that_no_hello_can_have(self) -> None:
+        """A name with white space or control characters is refused at once, a peer's and our own:
+        no session would ever begin."""
+        service = StickTableService("app", reactor=Clock())
+        for name in ("", "lb 1", "lb1\n", "\x1b[2J"):
+            for refused in (
+                partial(service.add_peer, name, "127.0.0.1:1"),
+                partial(service.expect_peer, name),
+                partial(StickTableService, name, reactor=Clock()),
+                partial(StickTableService, "app", {name: "127.0.0.1:1"}, reactor=Clock()),
+            ):
+                problem = self.assertRaises(LocalProtocolError, refused)
+                self.assertEqual(
+                    (problem.read, problem.expected), (name, "text without white space")
+                )
+        self.assertEqual(service.peers, {})
+
     def test_stop_before_it_is_up_to_date(self) -> None:
         """Nobody waits for a service that was stopped."""
         service = StickTableService("app", reactor=Clock())
