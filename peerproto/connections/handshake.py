@@ -180,6 +180,8 @@ class AcceptingHandshake(Handshake):
 
     def connectionMade(self) -> None:
         self._silent = True
+        self._settling: Optional[IDelayedCall] = None
+        self._caller: tuple[PeerMemory, int, Optional[int]]
         self._address = getattr(cast(ITCPTransport, self.transport).getPeer(), "host", None)
         self._entered = self._shaking = self._mesh.admission.enter(self._address, self.now())
         if not self._entered:
@@ -240,7 +242,38 @@ class AcceptingHandshake(Handshake):
         yield
 
     def _accept(self, peer: PeerMemory, minor: int, process: Optional[int]) -> None:
+        """Let the caller in; where its call may have crossed ours, only if it stays.
+
+        A HAProxy that has taken our call hangs up on its own one: to take that instead would end
+        both.
+        """
+        self._caller = peer, minor, process
+        if self._mesh.link(peer).crosses(peer.established_at, self.now()):
+            self._silent = True
+            self._settling = self._clock.callLater(self._mesh.settling(), self._take_over)
+            self.setRawMode()
+        else:
+            self._take_over()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._settling is not None:
+            # One that goes on is not about to hang up.
+            self._take_over()
+        super().rawDataReceived(data)
+
+    def _is_over(self) -> None:
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        self._settling = None
+        super()._is_over()
+
+    def _take_over(self) -> None:
         """The newer session wins: whatever else there is with this peer ends."""
+        self._is_over()
+        peer, minor, process = self._caller
+        if self._node.peers.get(peer.name) is not peer:
+            self.close(f"{peer.shown} is no peer of ours any more")
+            return
         link = self._mesh.link(peer)
         if link.connection is not None:
             link.connection.drop()
@@ -268,18 +301,25 @@ class CallingHandshake(Handshake):
     def __init__(self, mesh: Mesh, peer: PeerMemory) -> None:
         super().__init__(mesh)
         self._peer = peer
+        self._link = mesh.link(peer)
         self._minor = peer.minor
 
     def connectionMade(self) -> None:
         super().connectionMade()
         hello = Hello(self._peer.name, self._node.localpeer, os.getpid(), minor=self._minor)
         cast(ITCPTransport, self.transport).write(hello.encode())
+        self._link.greeting = self
+
+    def _is_over(self) -> None:
+        if self._link.greeting is self:
+            self._link.greeting = None
+        super()._is_over()
 
     def take(self, line: bytes) -> None:
         refusal = self._peer.answered(read_status(line)) or self.disbelief(self._peer)
         if refusal is not None:
             self.close(refusal)
-        elif self._mesh.link(self._peer).connection is not None:
+        elif self._link.connection is not None:
             self.close("it has called us meanwhile")
         else:
             self.begin(self._peer, self._minor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Final, Optional, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from peerproto.connections.tls import Credentials
 
 
+CROSSING: Final = 1000
+"""Milliseconds after the begin of a session on our call, in which the peer may have called, too,
+before it took that."""
+
+_SETTLING: Final = (0.03, 0.13)
+"""Bounds in s of the random time in which the caller hangs up, if the calls have crossed."""
+
+
 class OpenConnection(Protocol):
     """A connection, with a session or before one."""
 
@@ -50,6 +58,19 @@ class Link:
     """What calls the peer; ``None`` for the local peer, and for one that is not called."""
     connection: Optional[SessionProtocol] = None
     """What the session runs on."""
+    greeting: Optional[OpenConnection] = None
+    """A call of ours on which we have said hello, and have no answer yet."""
+
+    def crosses(self, began: Optional[int], now: int) -> bool:
+        """Whether a call of the peer may have crossed ours, so that it gives its own up.
+
+        :param began: when the last session with it began; that and ``now`` are in ms.
+        """
+        if self.greeting is not None:
+            return True
+        if self.connection is None or self.dialer is None or not self.dialer.calling:
+            return False
+        return began is not None and now - began < CROSSING
 
     def stop_calling(self, why: str) -> None:
         """Call no more at this address: a session on a call of ours ends, on one of the peer's
@@ -132,6 +153,11 @@ class Mesh:
         link = self.link(peer)
         link.dialer = Dialer(peer, endpoint, factory, self.clock, self._chance)
         link.dialer.start(suspended=link.connection is not None)
+
+    def settling(self) -> float:
+        """How long to wait for the end of a call that may have crossed ours, in s: another time for
+        each, since the other side may be a peerproto that waits, too."""
+        return self._chance.uniform(*_SETTLING)
 
     def forget(self, peer: PeerMemory, why: str) -> None:
         """End all that there is with a peer that is none any more."""

@@ -283,6 +283,7 @@ class CallingTests(HandshakeTestCase):
         self.accept(HELLO.replace(b"2.1", b"2.0"))
         self.assertTrue(self.call().value().startswith(b"HAProxyS 2.0\n"))
         self.accept(HELLO)
+        self.clock.advance(0.2)
         self.assertTrue(self.call().value().startswith(b"HAProxyS 2.1\n"))
 
     def test_no_status(self) -> None:
@@ -303,7 +304,9 @@ class CallingTests(HandshakeTestCase):
         """If the peer's own call was accepted meanwhile, ours is closed."""
         transport = self.call()
         self.accept(HELLO)
+        self.clock.advance(0.2)
         session = self.session
+        self.assertIsNotNone(session)
         calling = self.connect(CallingHandshake(self.mesh, self.them))
         self.assertFalse(calling.disconnecting)
         self.protocol = CallingHandshake(self.mesh, self.them)
