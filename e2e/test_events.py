@@ -120,6 +120,12 @@ async def goes_on(peer: Peerproto, port: int, haproxies: list[HAProxy]) -> None:
     await peer.stop()
     assert again.events[-1].name == "end", again.events[-1]
     peer.start([peer, *haproxies])
+
+    async def has_table() -> bool:
+        # It has it from the HAProxy: before that, there is none to follow.
+        return "# table: t_arr," in await peer.ask("show table")
+
+    await until(has_table, "the node has adopted the table again")
     after = await EventStream.open(port, query, again.place)
     assert after.events[0].data["resumed"] is False
     reset = await after.named("reset")

@@ -495,9 +495,11 @@ async def test_large_table(mesh: Mesh) -> None:
         "cidr": ("nets/entries?cidr=10.0.7.0/24", None),
         "prefix": ("paths/entries?prefix=/77/", None),
     }
-    firsts = {}
+    firsts, used = {}, {}
     for name, (query, count) in pages.items():
+        before = cpu_time(peer.pid)
         all_of_it = [await timed(query) for _ in range(11)]
+        used[name] = (cpu_time(peer.pid) - before) / len(all_of_it)
         firsts[name] = statistics.median(seconds for seconds, _ in all_of_it)
         assert count is None or len(all_of_it[0][1]["entries"]) == count
     paging = await longest_turn(peer)
@@ -529,7 +531,10 @@ async def test_large_table(mesh: Mesh) -> None:
     await asking
     sorted_in = await longest_turn(peer)
     answered.sort()
-    words = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in firsts.items())
+    words = ", ".join(
+        f"{name} {1000 * seconds:.0f} ms ({1000 * used[name]:.0f} of the processor)"
+        for name, seconds in firsts.items()
+    )
     print(
         f"counted: of {ENTRIES} entries, the first page (median) of {words}; all sorted in"
         f" {alone:.2f} s of the processor, and after {statistics.median(sorting):.2f} s beside"
@@ -537,9 +542,9 @@ async def test_large_table(mesh: Mesh) -> None:
         f" turns 999 took {1000 * paging:.1f} ms of the processor for pages, and"
         f" {1000 * sorted_in:.1f} ms for sorting"
     )
-    # The machine may have been busy at times.
-    assert len(answered) > 10 and statistics.median(answered) < 0.1
-    assert max(firsts.values()) < 0.1 and alone < 3
+    # Other programs may keep the machine busy: the node's own time counts.
+    assert len(answered) > 10 and statistics.median(answered) < statistics.median(sorting)
+    assert max(used.values()) < 0.1 and alone < 3
     assert max(paging, sorted_in) < 0.02
 
 

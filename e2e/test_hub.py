@@ -104,7 +104,7 @@ async def test_fifty_lessons_at_once(mesh: Mesh) -> None:
     lags = sorted(stopwatch.came[key] - sent[key] for key in sent)
     assert lags[int(len(lags) * 0.99)] < report["seconds"] / 10, (report, lags[-10:])
     shared = 16 * len(TABLES) * ENTRIES
-    assert grown <= PUPILS * 65536 + shared, f"{grown / PUPILS:.0f} bytes a peer"
+    assert grown <= PUPILS * 65536 + shared, (grown / PUPILS, report, len(sent), lags[-3:])
     print(f"{len(lags)} live updates, 99% within {lags[int(len(lags) * 0.99)] * 1000:.0f} ms;")
     print(f"{grown / PUPILS:.0f} bytes a peer; taught in {report['seconds']:.1f} s")
 

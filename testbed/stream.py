@@ -39,7 +39,10 @@ class EventStream(Conversation):
 
     @classmethod
     async def open(cls, port: int, query: str = "", since: Optional[str] = None) -> EventStream:
-        """Follow the events of a node at a port of HTTP, once it listens there."""
+        """Follow the events of a node at a port of HTTP, once it listens there.
+
+        :raises AssertionError: it answers with another status than 200.
+        """
 
         async def connected() -> EventStream:
             stream: EventStream = await connectProtocol(
@@ -53,6 +56,12 @@ class EventStream(Conversation):
             f"GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n"
             f"Accept: text/event-stream\r\n{last}\r\n".encode()
         )
+
+        async def answered() -> Optional[int]:
+            return opened.status
+
+        status = await until(answered, "an answer comes")
+        assert status == 200, (status, opened.received)
         await opened.named("hello")
         return opened
 
