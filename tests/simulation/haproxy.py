@@ -24,9 +24,13 @@ from peerproto.testing import MemoryNetwork, RawPeer
 from peerproto.testing.entries import Update, Values
 from peerproto.testing.rawpeer import Acks
 from peerproto.wire.messages import Ack, Control
+from tests.simulation.frequency import FrequencyCounter
 
 COUNTED: Final = "t"
 """The table in which it counts; peers are sent what changes in it."""
+
+RATE: Final = "gpc0_rate"
+"""The rate that it counts with ``gpc0``."""
 
 RESYNC: Final = 5.0
 """Seconds that it waits for its old process, and then for somebody to learn from."""
@@ -51,12 +55,18 @@ class Held:
     """An entry."""
 
     values: Values
+    """All but the rate."""
+    rate: FrequencyCounter
     until: float
     """When its life is over, by the clock of the network."""
     from_old: bool
     """Whether the old process has taught it."""
     received: int
     """How many updates were received before."""
+
+    def sent(self, now: int) -> Values:
+        """What is sent of it, as of a time in ms."""
+        return {**self.values, RATE: self.rate.sent(now)}
 
 
 class Line(RawPeer):
@@ -212,12 +222,13 @@ class Process:
 
     # -- what it counts --------------------------------------------------
 
-    def count(self, key: Any) -> None:
-        """Something has happened."""
+    def count(self, key: Any, events: int = 1) -> None:
+        """Something has happened, so often."""
         expire = self.tables[COUNTED].expire / 1000
-        now = self.network.clock.seconds()
-        values = {"gpc0": self.value(key) + 1}
-        self.held[COUNTED][key] = Held(values, now + expire, False, self.received)
+        until = self.network.clock.seconds() + expire
+        values = {"gpc0": self.value(key) + events}
+        rate = self.rate(key).counted(self.now(), events)
+        self.held[COUNTED][key] = Held(values, rate, until, False, self.received)
         self._head += 1
         self._unsaid.pop(key, None)
         self._changed.pop(key, None)
@@ -231,6 +242,15 @@ class Process:
         number = 0 if held is None or not self.lives(held) else held.values["gpc0"]
         assert isinstance(number, int)
         return number
+
+    def rate(self, key: Any) -> FrequencyCounter:
+        """How often it has counted that of late, as far as it knows."""
+        held = self.held[COUNTED].get(key)
+        return FrequencyCounter() if held is None or not self.lives(held) else held.rate
+
+    def now(self) -> int:
+        """The time in ms by which rates go."""
+        return int(self.network.clock.seconds() * 1000)
 
     def values(self) -> dict[Any, int]:
         """The same of all keys that it knows, but for what it will not tell peers."""
@@ -258,7 +278,7 @@ class Process:
         line.define(self.tables[COUNTED])
         for key, number in self._changed.items():
             if number > line.sent and self.lives(self.held[COUNTED][key]):
-                line.update(key, self.held[COUNTED][key].values, number)
+                line.update(key, self.held[COUNTED][key].sent(self.now()), number)
         line.sent = self._head
 
     # -- connections -----------------------------------------------------
@@ -394,7 +414,10 @@ class Process:
             self.version += 1
         from_old = line.other == self.name
         until = self.network.clock.seconds() + life / 1000
-        held[update.key] = Held(update.values, until, from_old, self.received)
+        values = dict(update.values)
+        counter: Any = values.pop(RATE, None)
+        rate = FrequencyCounter.received(self.now(), counter) if counter else FrequencyCounter()
+        held[update.key] = Held(values, rate, until, from_old, self.received)
         if update.table == COUNTED and now != before:
             if self.up_to_date:
                 self._unsaid.setdefault(update.key, before)
@@ -411,7 +434,7 @@ class Process:
             for key, entry in held.items():
                 left = round((entry.until - now) * 1000)
                 if left > 0:
-                    line.update(key, entry.values, self._head, left)
+                    line.update(key, entry.sent(self.now()), self._head, left)
         is_finished = self.learns is Learns.NOBODY
         line.say(Control.RESYNC_FINISHED if is_finished else Control.RESYNC_PARTIAL)
 

@@ -13,16 +13,18 @@ from peerproto.aggregation.service import Aggregation
 from peerproto.service.service import StickTableService
 from peerproto.testing import MemoryNetwork
 from peerproto.testing.rawpeer import Acks
-from tests.simulation.haproxy import COUNTED, Learns, Process
+from tests.simulation.frequency import PERIOD
+from tests.simulation.haproxy import COUNTED, RATE, Learns, Process
 
 SHORT: Final = 6
-"""Seconds that entries live that have a short life."""
+"""Seconds that entries live that have a short life: longer than there is anything of a rate."""
 
 
 def line_of(short_lived: bool, sums: bool) -> str:
     """How a table is declared that HAProxies count in, or have the sums in."""
     expire = f"{SHORT}s" if short_lived else "1h"
-    return f"type integer size 1k expire {expire} store gpc0{',gpt(1)' if sums else ''}"
+    columns = f"gpc0,{RATE}({PERIOD})"
+    return f"type integer size 1k expire {expire} store {columns}{',gpt(1)' if sums else ''}"
 
 
 ROOM: Final = 100

@@ -11,7 +11,8 @@ wrong. Besides what
 3. Where entries live for some seconds, what one HAProxy alone has counted of late is the sum, and
    then there is none, and nothing is kept of it.
 4. SIGHUP touches no session.
-5. Nothing is logged as failed.
+5. Rates fall as `tests.simulation.falling` says.
+6. Nothing is logged as failed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from hypothesis.stateful import initialize, rule
 
 from peerproto.aggregation import agenda, aggregate
 from peerproto.aggregation.rules import Rules
+from tests.simulation.falling import Falling
 from tests.simulation.fleet import small_slices
 from tests.simulation.obstacles import Obstacles, places
 from tests.simulation.promise import Broken
@@ -67,6 +69,8 @@ class SumsSimulation(Obstacles):
         self.site: Site
         self.truth: Optional[Truth] = None
         self.broken = False
+        self.nodes_stay = False
+        """Whether nodes are still there when rates fall at the end."""
 
     def links(self) -> list[tuple[str, str]]:
         return self.site.layout.links()
@@ -79,6 +83,7 @@ class SumsSimulation(Obstacles):
         lease_first=st.booleans(),
         contained=st.booleans(),
         short_lived=st.booleans(),
+        nodes_stay=st.sampled_from((False, False, True)),  # that they do takes long
     )
     def begin(
         self,
@@ -89,7 +94,9 @@ class SumsSimulation(Obstacles):
         lease_first: bool,
         contained: bool,
         short_lived: bool = False,
+        nodes_stay: bool = False,
     ) -> None:
+        self.nodes_stay = nodes_stay
         began: list[Source] = []
         self.site = self.network = Site(
             LAYOUTS[layout],
@@ -129,9 +136,9 @@ class SumsSimulation(Obstacles):
         every = list(self.site.sources.values())
         return every[number % len(every)]
 
-    def _count(self, source: Source, key: int) -> None:
+    def _count(self, source: Source, key: int, events: int = 1) -> None:
         assert self.truth is not None
-        self.truth.count(source, key)
+        self.truth.count(source, key, events)
 
     # -- steps -----------------------------------------------------------
 
@@ -140,6 +147,11 @@ class SumsSimulation(Obstacles):
         """A HAProxy counts."""
         for key in some:
             self._count(self._source(at), key)
+
+    @rule(at=members, key=keys, events=st.sampled_from((10, 50, 200)))
+    def burst(self, at: int, key: int, events: int) -> None:
+        """A HAProxy counts a lot at once."""
+        self._count(self._source(at), key, events)
 
     @rule(ms=times)
     def load(self, ms: int) -> None:
@@ -262,15 +274,21 @@ class SumsSimulation(Obstacles):
         for source in self.site.sources.values():
             self.site.thaw(source)
         if currently_in_test_context():
-            note(f"{truth.decided} sums were looked at")
+            rates = truth.rates.decided
+            note(f"{truth.decided} sums were looked at, and {rates} of rates")
         self._come_to_rest(lambda: truth.check_same(strictly=False))
         for key in range(KEYS):
             for source in self.site.sources.values():
                 self._count(source, key)
         self._come_to_rest(lambda: truth.check_same(strictly=True))
+        falling = Falling(truth, KEYS)
+        if self.nodes_stay:
+            falling.with_nodes()
         self._come_to_rest(self._check_stands_still)
         if self.site.short_lived:
             self._check_lives(truth)
+        if not self.nodes_stay:
+            falling.without_nodes()
 
     def _check_lives(self, truth: Truth) -> None:
         """See that what has expired is in no sum."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Optional
 from unittest.mock import patch
@@ -20,14 +20,9 @@ from peerproto.service.peer import Peer
 from peerproto.service.service import StickTableService
 from peerproto.service.sticktable import StickTable
 from peerproto.tables.changes import Cause, Changes
-from tests.simulation.promise import Broken
+from tests.simulation.finding import FIRST, SECOND, Steps, broken
 from tests.simulation.site import Site
 from tests.simulation.sums import SumsSimulation
-
-Steps = Callable[[SumsSimulation], None]
-
-FIRST, SECOND = 0, 1
-"""Two HAProxies, by their places among the sources."""
 
 
 def same_number() -> AbstractContextManager[Any]:
@@ -161,25 +156,9 @@ def counts_at_once(simulation: SumsSimulation) -> None:
 class SumFaultTests(SynchronousTestCase):
     short_lived = False
 
-    def broken(self, fault: AbstractContextManager[Any], steps: Steps) -> Optional[str]:
-        """Which promise is broken with a fault; ``None`` if none is."""
-        with fault:
-            simulation = SumsSimulation()
-            try:
-                simulation.begin("one", 20, 1, True, True, False, self.short_lived)
-                steps(simulation)
-            except Broken as problem:
-                return str(problem)
-            finally:
-                try:
-                    simulation.teardown()
-                except Broken as problem:
-                    return str(problem)
-        return None
-
     def check(self, fault: AbstractContextManager[Any], steps: Steps) -> None:
-        self.assertIsNone(self.broken(nullcontext(), steps))
-        self.assertIsNotNone(self.broken(fault, steps))
+        self.assertIsNone(broken(nullcontext(), steps, self.short_lived))
+        self.assertIsNotNone(broken(fault, steps, self.short_lived))
 
     def test_sessions(self) -> None:
         """SIGHUP touches no session."""

@@ -9,6 +9,7 @@ Promised, whenever a HAProxy has a lease that is fresh by its own wall clock, of
    and what it had counted when the session began, if the lease is younger than that, and nothing
    was held up.
    What a HAProxy has counted is due for as long as its entry lives there.
+   And the sum of rates is as `tests.simulation.rates` says.
 3. **Nobody else's.** It has the number of the lease, unless an old process has taught it since, or
    nothing was due, or it came after the lease, from the next process of the node. What has another
    number is not looked at.
@@ -33,6 +34,7 @@ import attrs
 from peerproto.aggregation.lease import KEY
 from tests.simulation.haproxy import Held, Line, Process
 from tests.simulation.promise import Broken
+from tests.simulation.rates import Rates
 from tests.simulation.site import Reads, Site, Source
 
 SOON: Final = 1.35
@@ -110,6 +112,7 @@ class Truth:
         self.site = site
         self.counted: dict[tuple[str, Any], int] = {}
         """What each HAProxy has counted of each key, all processes together."""
+        self.rates = Rates(site)
         self.decided = 0
         """How many sums were looked at that a HAProxy may decide by."""
         self.open: set[tuple[str, Any]] = set()
@@ -130,13 +133,14 @@ class Truth:
 
     # -- what happens ----------------------------------------------------
 
-    def count(self, source: Source, key: Any) -> None:
-        """A HAProxy counts something."""
+    def count(self, source: Source, key: Any, events: int = 1) -> None:
+        """A HAProxy counts something, so often."""
         place = source.name, key
-        self.counted[place] = self.counted.get(place, 0) + 1
-        self._total[key] = self._total.get(key, 0) + 1
+        self.counted[place] = self.counted.get(place, 0) + events
+        self._total[key] = self._total.get(key, 0) + events
         self.open.discard(place)
-        source.process.count(key)
+        source.process.count(key, events)
+        self.rates.counted(source.name, source.process, key)
 
     def began(self, source: Source) -> None:
         """A HAProxy has a new process, which has not started."""
@@ -190,6 +194,7 @@ class Truth:
         :raises Broken: it is not.
         """
         now = self.site.clock.seconds()
+        self.rates.look()
         for (name, node), way in self._ways.items():
             self._note(self.site.sources[name].process, node, way, now)
         for source in self.site.sources.values():
@@ -246,6 +251,14 @@ class Truth:
         left = (tags[1] - round(self.site.wall_clock_of(source.name) * 1000)) % 2**32
         return held if tags[0] == 1 and 1 <= left <= 1500 else None
 
+    def relies(self, source: Source, reads: Reads) -> bool:
+        """Whether a HAProxy has a fresh lease, and no sum of another number."""
+        lease = self.lease(source, reads)
+        if lease is None:
+            return False
+        tags: Any = lease.values["gpt"]
+        return {_number(held) for held in source.process.held[reads.sums].values()} == {tags[2]}
+
     def _check(self, source: Source, reads: Reads, now: float) -> None:
         lease = self.lease(source, reads)
         if lease is None:
@@ -272,6 +285,8 @@ class Truth:
                     f"{source.name} decides by {key}={value} in {reads.sums} at {now:.3f}, and not"
                     f" {least} to {most}: {lease}, {self._ways}"
                 )
+            of_each = {name: one.get(key, 0) for name, one in zip(self.site.layout.nodes_of, due)}
+            self.rates.check(f"{source.name} in {reads.sums}", held.rate, of_each, key)
 
     def _written(self, node: str, until: int) -> float:
         """When a lease was written at the earliest: the clock of its node may be another now."""
