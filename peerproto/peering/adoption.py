@@ -22,7 +22,12 @@ from peerproto.tables.declaration import Declaration
 from peerproto.tables.store import TableStore
 from peerproto.updates.reception import disagreement
 from peerproto.wire.errors import LocalProtocolError
-from peerproto.wire.messages import Definition, RefusedDefinition, TableDefinition
+from peerproto.wire.messages import (
+    Definition,
+    RefusedDefinition,
+    TableDefinition,
+    can_be_named,
+)
 
 
 @attrs.define
@@ -72,6 +77,12 @@ class Adoption:
             for name in self.directory.relayed
             if name in self.directory and name not in peer.differences
         }
+
+    def passed_on_to(self, peer: PeerMemory) -> list[str]:
+        """The names of all tables that we pass on, whether we have them and share them with a peer
+        or not; none for our own other process."""
+        names = [] if peer.local else sorted(self.directory.relayed)
+        return [name for name in names if can_be_named(name)]
 
     def acked_by_relays(self, table: TableStore) -> int:
         """The change of ours up to which all peers that pass on what they are told of a table have

@@ -11,7 +11,9 @@ we know that since it has not acked ours. The protocol has no order for the two.
   before, on its way back over another relay. So that peer keeps a change of its own until each
   relay of the table has acked it, and says nothing again to relays: they have it from each other,
   and to them it would be something new, which can go round without end. A relay says so of tables
-  that it shares with that peer alone: others it would never ack. When it relays one no longer, both
+  that it shares with that peer alone: others it would never ack. It begins with that, and does not
+  say that it is a peerproto otherwise: an older one, which knows of no relays, takes it for a
+  HAProxy, and does the same but for the acks of other relays. When it relays one no longer, both
   may have kept theirs: so that peer sends its own once more.
 - Any other peer takes what it is sent, so we keep our value, which it will have in a moment.
   But it may have sent its own to others, too: so they get ours again once it has acked it, when

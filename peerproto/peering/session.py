@@ -148,11 +148,16 @@ class Session:
         """Say what is to be said before all else."""
         # At once: HAProxy may have lost its mark that we are alive in a collision.
         self._heartbeat(now)
-        # Before anything else that the peer may have to take for a change of a peerproto.
-        self._say(Mark.TIES.encode())
-        self._relayed: set[str] = set()
+        self._relayed = self._adoption.relayed_for(self.peer)
         """The tables of which the peer was told that we pass on what it says of them."""
-        self.tell_relayed()
+        # Before anything else that the peer may have to take for a change of a peerproto. One that
+        # knows of no relays is to take us for a HAProxy: by names, what two relays say of the
+        # same would go round without end.
+        names = self._adoption.passed_on_to(self.peer)
+        for name in names:
+            self._say(RelayedTable(name, name in self._relayed).encode())
+        if not names:
+            self._say(Mark.TIES.encode())
 
     @property
     def over(self) -> bool:
@@ -373,7 +378,8 @@ class Session:
                 self.tell_relayed()
 
     def _relays_it(self, message: RelayedTable) -> None:
-        """Take what the peer says of a table that it passes on, or no longer."""
+        """Take what the peer, a peerproto, says of a table that it passes on, or does not."""
+        self._precedence.is_peerproto = True
         if message.is_relayed:
             if len(self._relays) < self._adoption.limits.tables_per_peer:
                 self._relays.add(message.name)

@@ -294,9 +294,14 @@ def _definition_head(table_id: int, name: str) -> tuple[bytes, bytes, bytes]:
     return varint.encode(table_id), *_counted_name(name)
 
 
+def can_be_named(name: str) -> bool:
+    """Whether messages can say this name of a table."""
+    return 1 <= len(name.encode("utf-8", "surrogateescape")) <= LONGEST_NAME
+
+
 def _counted_name(name: str) -> tuple[bytes, bytes]:
     raw = name.encode("utf-8", "surrogateescape")
-    if not 1 <= len(raw) <= LONGEST_NAME:
+    if not can_be_named(name):
         raise LocalProtocolError("table name", name, f"1 to {LONGEST_NAME} bytes")
     return varint.encode(len(raw)), raw
 

@@ -6,13 +6,15 @@ from itertools import product
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from peerproto.aggregation.relay import Relay
 from peerproto.peering.session import Session
 from peerproto.peering.sharing import Sharing
 from peerproto.tables.declaration import Declaration
 from peerproto.testing import MemoryNetwork
 from peerproto.wire.messages import Ack, Mark, RelayedTable
+from peerproto.wire.sizes import LONGEST_NAME
 from tests.peering.test_session import CONFIRM, COUNTERS, REQUEST, SessionTestCase, key, update
-from tests.support import begin
+from tests.support import begin, make_node
 
 LINE = "type integer size 1k expire 1h store gpt0,gpc0"
 
@@ -168,6 +170,71 @@ class RelayTests(SessionTestCase):
         self.assertEqual(entry["gpt0"], 1)
 
 
+class OlderTests(SynchronousTestCase):
+    """A peerproto of 0.2.0 and two hubs, which have set the same at the same time."""
+
+    def mesh(self, leaf: str) -> MemoryNetwork:
+        """Hubs m and n, and one that skips what they say of relays."""
+        relays_it = Session._relays_it
+
+        def relays(session: Session, message: RelayedTable) -> None:
+            if session._adoption.localpeer != leaf:
+                relays_it(session, message)
+
+        self.patch(Session, "_relays_it", relays)
+        network = MemoryNetwork(room=100)
+        self.addCleanup(network.stop)
+        for name in ("m", "n", leaf):
+            network.peer(name, {"t": LINE})
+        for name, other in ("mn", "nm"):
+            network.services[name].share("t", relay=Relay(("t",), frozenset(other)))
+        network.start()
+        network.advance(2)
+        network.pace = 5
+        return network
+
+    def test_settles(self) -> None:
+        """All come to have one value soon, and nothing more is sent, whatever the name is."""
+        for leaf, stalled, first in product("az", ("m", "n", None), ("m", "n", "leaf")):
+            network = self.mesh(leaf)
+            if stalled:
+                (connection,) = network.between(stalled, leaf)
+                connection.stall(leaf)
+            names = ["m", "n", leaf]
+            names.sort(key=lambda name: name != first.replace("leaf", leaf))
+            for number, name in enumerate([*names, "m"], 1):
+                network.services[name].table("t").set(1, gpc0=number)
+                network.advance(0.005)
+            if stalled:
+                connection.flow(leaf)
+            network.advance(1)
+            values = {one.table("t")[1]["gpc0"] for one in network.services.values()}
+            sent = updates_sent(network)
+            network.advance(1)
+            self.assertEqual(updates_sent(network), sent, (leaf, stalled, first))
+            self.assertEqual(len(values), 1, (leaf, stalled, first))
+
+    def test_says_no_mark(self) -> None:
+        """A hub does not say that it is a peerproto but by what it relays, and is known for one."""
+        node = make_node()
+        node.share("t" * 10, RELAYING)
+        node.share("t" * (LONGEST_NAME + 1), RELAYING)
+        hub = begin(node, "them")
+        said = hub.pull(1000, 0)
+        self.assertNotIn(Mark.TIES.encode(), said)
+        self.assertIn(RelayedTable("t" * 10, is_relayed=False).encode(), said)
+        other = begin(make_node(), "hub")
+        self.assertFalse(other.is_peerproto)
+        other.receive(said, 0)
+        self.assertTrue(other.is_peerproto)
+
+
+def updates_sent(network: MemoryNetwork) -> list[int]:
+    """How many updates each has sent to each."""
+    nodes = network.services.values()
+    return [peer.counters.tx_updates for node in nodes for peer in node.peers.values()]
+
+
 class BeginsAndEndsTests(SynchronousTestCase):
     def test_tie(self) -> None:
         """If a hub begins or ends to relay while it and a peerproto have set the same, both come to
@@ -192,10 +259,6 @@ class BeginsAndEndsTests(SynchronousTestCase):
             network.advance(1)
             values = {node.table("t")[1]["gpc0"] for node in nodes}
             self.assertEqual(len(values), 1, (leaf, ends, stalled, turns))
-            sent = self.sent(network)
+            sent = updates_sent(network)
             network.advance(2)
-            self.assertEqual(self.sent(network), sent)
-
-    def sent(self, network: MemoryNetwork) -> list[int]:
-        nodes = network.services.values()
-        return [peer.counters.tx_updates for node in nodes for peer in node.peers.values()]
+            self.assertEqual(updates_sent(network), sent)

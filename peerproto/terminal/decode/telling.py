@@ -49,7 +49,7 @@ def control(offset: int, message: Control | ErrorMessage | Mark) -> Told:
 
 def relayed(offset: int, message: RelayedTable) -> Told:
     """A peerproto's word about what it passes on."""
-    what = "pass on to others" if message.is_relayed else "do not pass on any more"
+    what = "pass on to others" if message.is_relayed else "do not pass on"
     fields = {"table": word(message.name), "relayed": message.is_relayed}
     return Told(
         offset, "peerproto", f"I {what} what I am told of table {word(message.name)}", fields
