@@ -17,14 +17,17 @@ from __future__ import annotations
 
 from itertools import combinations
 from typing import Any, ClassVar, Final, Optional
+from unittest.mock import patch
 
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from peerproto.aggregation.relay import Relay
+from peerproto.peering.session import Session
 from peerproto.service.service import StickTableService
 from peerproto.testing import MemoryNetwork
+from peerproto.wire.messages import RelayedTable
 from tests.simulation.obstacles import Obstacles
 from tests.simulation.promise import Broken
 
@@ -283,3 +286,31 @@ class TwoHubsSimulation(RelaySimulation):
     """Two hubs, which know each other: ``python -m tests.simulation --hubs``."""
 
     HUBS = (HUB, SECOND_HUB)
+
+
+class OlderLeafSimulation(TwoHubsSimulation):
+    """Two hubs, and a peer that is a peerproto of 0.2.0: it skips what they say of relays."""
+
+    OLDER: ClassVar[str] = LEAVES[-1]
+
+    def __init__(self) -> None:
+        super().__init__()
+        relays_it = Session._relays_it
+
+        def relays(session: Session, message: RelayedTable) -> None:
+            if session._adoption.localpeer != self.OLDER:
+                relays_it(session, message)
+
+        self._skipping = patch.object(Session, "_relays_it", relays)
+        self._skipping.start()
+
+    def _read_again(self, name: str, service: StickTableService, relay: Relay) -> None:
+        """It would take a hub for a peerproto until the session ends if the relay came later."""
+        others = frozenset(self.HUBS) - {name}
+        super()._read_again(name, service, Relay(("all",), relay.hubs or others))
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self._skipping.stop()

@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation.hub import HubSimulation, TwoHubsSimulation
+from tests.simulation.hub import HubSimulation, OlderLeafSimulation, TwoHubsSimulation
 from tests.simulation.run import run_some
 
 EXAMPLES: Final = int(os.environ.get("PEERPROTO_SIMULATIONS", "20"))
@@ -23,3 +23,7 @@ class HubTests(SynchronousTestCase):
     def test_two_hubs(self) -> None:
         """It is so with two hubs, which know each other, and nothing goes round without end."""
         run_some(EXAMPLES, machine=TwoHubsSimulation)
+
+    def test_older_peer(self) -> None:
+        """It is so, too, if one of the peers knows of no relays."""
+        run_some(EXAMPLES // 2, machine=OlderLeafSimulation)
