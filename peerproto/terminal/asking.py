@@ -58,6 +58,7 @@ def which_node(command: Command, by_environment: bool = False) -> Command:
     """
     command = click.option(
         "--token-file",
+        type=FileType(),
         metavar="FILE",
         envvar="PEERPROTO_TOKEN_FILE" if by_environment else None,
         help="File with the token for HTTP  [env: PEERPROTO_TOKEN_FILE]",
@@ -65,6 +66,7 @@ def which_node(command: Command, by_environment: bool = False) -> Command:
     return click.option(
         "--node",
         "node",
+        type=FileType(),
         metavar="NODE",
         envvar="PEERPROTO_NODE" if by_environment else None,
         help="The node: path of its runtime socket, http(s)://host:port, or http+unix:/path"
@@ -109,6 +111,18 @@ def _offered(names: Iterator[str], incomplete: str) -> list[CompletionItem]:
     shown = (visible(name) for name in names)
     fit = (one for one in shown if one.startswith(incomplete) and _PLAIN.fullmatch(one))
     return [CompletionItem(one) for one in islice(fit, _OFFERED)]
+
+
+class FileType(_Word):
+    """The path of a file, which the shell knows itself."""
+
+    name = "file"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """See click."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class _Asked(_Word):

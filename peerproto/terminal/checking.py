@@ -10,6 +10,7 @@ from typing import NoReturn, Optional
 import click
 
 from peerproto.daemon.config import Config, ConfigError, text_of
+from peerproto.terminal.asking import FileType
 from peerproto.terminal.check.comparing import Comparison
 from peerproto.terminal.check.finding import Finding
 from peerproto.terminal.check.haproxy import HaproxyConfig, PeersSection
@@ -19,8 +20,10 @@ from peerproto.wire.printable import printable
 
 
 @click.command(short_help="Make a peers.ini out of a haproxy.cfg, or compare them.")
-@click.argument("haproxy_cfg", nargs=-1, required=True, metavar="HAPROXY.CFG...")
-@click.option("--peers-ini", metavar="FILE", help="Say what of this file does not fit.")
+@click.argument("haproxy_cfg", nargs=-1, required=True, type=FileType(), metavar="HAPROXY.CFG...")
+@click.option(
+    "--peers-ini", type=FileType(), metavar="FILE", help="Say what of this file does not fit."
+)
 @click.option("--section", metavar="NAME", help="The peers section that is meant.")
 @click.option("--localpeer", metavar="NAME", help="The name of our node in the section.")
 @click.option(

@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, Final, NoReturn, Optional
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import add_completion_class, get_completion_class
 
 import peerproto
 from peerproto.terminal.asking import which_node
 from peerproto.terminal.checking import check
+from peerproto.terminal.completing import Bash
 from peerproto.terminal.decoding import decode
 from peerproto.terminal.node import NodeError
 from peerproto.terminal.reading import aggregates, node_command, peers, show, tables
@@ -127,3 +128,4 @@ for _command in (
     completion,
 ):
     program.add_command(_command)
+add_completion_class(Bash)

@@ -12,6 +12,8 @@ import click
 
 from peerproto.terminal import output
 from peerproto.terminal.asking import (
+    FileType,
+    TableType,
     asked_node,
     json_option,
     selecting,
@@ -92,6 +94,7 @@ def _from_where(command: Command) -> Command:
         click.option(
             "--file",
             "file",
+            type=FileType(),
             metavar="FILE",
             help="Read the file of [storage], and no node; it may run meanwhile.",
         ),
@@ -145,6 +148,7 @@ def _source(
     "--output",
     "-o",
     "path",
+    type=FileType(),
     metavar="FILE",
     help="Write there, and not to the standard output; it has its name when it is whole.",
 )
@@ -250,7 +254,12 @@ def _begin(stream: BinaryIO) -> bytes:
 
 @click.command("import", short_help="Entries of a file, into a table.")
 @click.argument("path", metavar="[FILE]", default="-", type=click.Path())
-@click.option("--table", metavar="TABLE", help="The table; that of the export if nothing is said.")
+@click.option(
+    "--table",
+    type=TableType(),
+    metavar="TABLE",
+    help="The table; that of the export if nothing is said.",
+)
 @click.option(
     "--format",
     "name",
@@ -295,9 +304,22 @@ def import_command(
 @click.command("copy", short_help="A table of a node or a file, into another one.")
 @table_argument
 @_from_where
-@click.option("--to", "to", metavar="NODE", help="The node that is to have it, as --node says it.")
-@click.option("--to-token-file", metavar="FILE", help="File with the token of that node.")
-@click.option("--to-file", metavar="FILE", help="The file that is to have it: no node may have it.")
+@click.option(
+    "--to",
+    "to",
+    type=FileType(),
+    metavar="NODE",
+    help="The node that is to have it, as --node says it.",
+)
+@click.option(
+    "--to-token-file", type=FileType(), metavar="FILE", help="File with the token of that node."
+)
+@click.option(
+    "--to-file",
+    type=FileType(),
+    metavar="FILE",
+    help="The file that is to have it: no node may have it.",
+)
 @click.option("--as", "name", metavar="TABLE", help="The name of the table there, if it differs.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, and say what would be wrong.")
 @json_option
