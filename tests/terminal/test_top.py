@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Optional
 
 import attrs
@@ -271,6 +272,113 @@ class ScreenTests(TopTestCase):
             await self.until(pilot, lambda: "nobody is there" not in self.said())
 
         self.screen(steps)
+
+
+ODD = {
+    "'single": "'single",
+    '"double"': '"double"',
+    "`tick`": "`tick`",
+    "back\\slash": r"back\\slash",
+    r"\x41": r"\\x41",
+    " blank before": " blank before",
+    "blank behind ": "blank behind ",
+    "/a?b=c&d=1": "/a?b=c&d=1",
+    "id=12": "id=12",
+    "k = 12": "k = 12",
+    "a<b>c": "a<b>c",
+    "not !eq": "not !eq",
+    "x eq 1": "x eq 1",
+    "p and q, r": "p and q, r",
+    "[red]markup[/red]": "[red]markup[/red]",
+    "[/]": "[/]",
+    "[@click=app.bell]": "[@click=app.bell]",
+    "a\nb\tc": r"a\x0Ab\x09c",
+    "\x1b]0;title\x07": r"\x1B]0;title\x07",
+    "\x7f": r"\x7F",
+    "\udcff\udcfeno": r"\xFF\xFEno",
+    "\u202eright": r"\xE2\x80\xAEright",
+    "日本": "日本",
+    "%s {0} $x": "%s {0} $x",
+}
+"""Keys, and what is to be seen and typed of each."""
+
+
+class OddKeysTests(TopTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        table = self.service.table("paths")
+        table.clear()
+        for key in ODD:
+            table.set(key, gpc0=1)
+
+    def shows(self, keys: set[str]) -> bool:
+        return set(self.keys()) == keys
+
+    def filter(self, *texts: tuple[str, set[str]]) -> None:
+        """Type each text: these are shown then."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: set(self.keys()) == set(ODD.values()))
+            await pilot.press("slash")
+            for text, expected in texts:
+                field = self.app.query_one("#filter", Input)
+                field.value = text[:-1]
+                await pilot.press("end", text[-1])
+                self.assertEqual(field.value, text)
+                await self.until(pilot, partial(self.shows, expected))
+                self.assertFalse(self.app.query_one("#found").has_class("-said"), text)
+                self.assertNotIn("expected", self.said())
+            await pilot.press("enter", "escape")
+            await self.until(pilot, lambda: len(self.keys()) == len(ODD))
+
+        self.screen(steps, table="paths")
+
+    def test_whole(self) -> None:
+        """Who types what is seen of a key finds it, whatever is in it."""
+        self.filter(*((shown, {shown}) for shown in ODD.values()))
+
+    def test_whole_by_http(self) -> None:
+        """The same over HTTP."""
+        self.node.inner = self.ways["http"]
+        self.test_whole()
+
+    def test_beginnings(self) -> None:
+        """So does who types how it begins."""
+        self.filter(
+            ("[", {one for one in ODD.values() if one.startswith("[")}),
+            ("/a?b=", {"/a?b=c&d=1"}),
+            ("id=", {"id=12"}),
+            ("k =", {"k = 12"}),
+            (" ", set(ODD.values())),
+            (" b", {" blank before"}),
+            (r"\xFF", {r"\xFF\xFEno"}),
+            (r"\xE6", {"日本"}),
+            (r"\x61\x0a", {r"a\x0Ab\x09c"}),
+        )
+
+    def test_values(self) -> None:
+        """What begins with the name of a value is a filter by it, also if it is spelt wrong."""
+        table = next(one for one in self.ways["runtime"].tables() if one.name == "paths")
+        found = selection_of(table, "gpc0 > 1 and gpc0_rate lt 7")
+        self.assertEqual(len(found.comparisons), 2)
+        for text in ("gpc0 >", "gpc0=", "gpc9 > 1", "gpc0_rat > 1", "gpc0 = x"):
+            self.assertRaises(NodeError, selection_of, table, text)
+
+    def test_half_an_escape(self) -> None:
+        """Half of an escaped byte is no filter yet, and no trouble with the node."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: len(self.keys()) == len(ODD))
+            await pilot.press("slash")
+            for text in ("\\", "x", "7"):
+                await pilot.press(text)
+                await self.until(pilot, lambda: "not a filter yet" in self.said("#found"))
+                await pilot.pause(2 * INTERVAL)
+                self.assertEqual(len(self.keys()), len(ODD))
+            await pilot.press("F")
+            await self.until(pilot, lambda: self.keys() == [r"\x7F"])
+
+        self.screen(steps, table="paths")
 
 
 class FilterTests(TerminalTestCase):

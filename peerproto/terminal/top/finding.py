@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from typing import Optional
 
+from peerproto.service import spelling
 from peerproto.terminal.node import NodeError, Selection
 from peerproto.terminal.text import typed
 from peerproto.terminal.values import TableInfo
 from peerproto.terminal.wanted import comparison_of
+from peerproto.wire.errors import LocalProtocolError
 
 _COMPARES = re.compile(r"[=<>!]|\s(?:eq|ne|le|ge|lt|gt)\s")
+_COMPARED = re.compile(r"\s*(?:data\.)?([\w\[\]]+)(?:\s*[=<>!]|\s+(?:eq|ne|le|ge|lt|gt)\s)")
 _OCTETS = re.compile(r"(?:\d{1,3}\.){1,3}\d{0,3}", re.ASCII)
 
 
@@ -21,19 +25,46 @@ def selection_of(table: TableInfo, text: str) -> Selection:
 
     :raises NodeError: it cannot be read (yet).
     """
-    text = text.strip()
-    if not text:
+    if not text.strip():
         return Selection()
-    if _COMPARES.search(text):
-        parts = re.split(r"\s+and\s+|\s*,\s*", text)
+    if _compares(table, text):
+        parts = re.split(r"\s+and\s+|\s*,\s*", text.strip())
         return Selection(comparisons=tuple(comparison_of(table, one) for one in parts if one))
     if table.type == "string":
-        return Selection(prefix=typed(text))
+        # A blank at either end is part of it.
+        return Selection(prefix=_spelt(text))
+    text = text.strip()
     if table.type in ("ip", "ipv6"):
         return Selection(network=_network(text))
     if table.type == "integer" and not re.fullmatch(r"-?\d{1,10}", text, re.ASCII):
         raise NodeError(f"read '{typed(text)}', expected a whole number, or a filter: gpc0 > 1")
     return Selection(key=typed(text))
+
+
+def _compares(table: TableInfo, text: str) -> bool:
+    """Whether comparisons are meant. Keys that are texts may have their signs in them: there it
+    takes the name of a value, or what is nearly one."""
+    if table.type != "string":
+        return _COMPARES.search(text) is not None
+    found = _COMPARED.match(text)
+    if found is None:
+        return False
+    name = re.sub(r"\[(\d+)\]", r"\1", found[1])
+    names = [one.name for one in table.columns]
+    return bool(difflib.get_close_matches(name, names, 1, 0.75))
+
+
+def _spelt(text: str) -> str:
+    """A text that is typed as keys are shown.
+
+    :raises NodeError: a backslash in it escapes nothing (yet).
+    """
+    text = typed(text)
+    try:
+        spelling.read(text)
+    except LocalProtocolError as problem:
+        raise NodeError(f"read '{text}', expected {problem.expected}") from None
+    return text
 
 
 def _network(text: str) -> str:
