@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -40,8 +41,20 @@ class Slowly:
     inner: Any
     away: bool = False
     asked: list[Selection] = attrs.Factory(list)
+    answers: threading.Event = attrs.Factory(threading.Event)
+    """Whether it answers at all."""
+    gone: Optional[str] = None
+    """A table that it has not at present."""
+
+    def __attrs_post_init__(self) -> None:
+        self.answers.set()
+
+    def tables(self) -> list[TableInfo]:
+        """See `Node`."""
+        return [one for one in self.inner.tables() if one.name != self.gone]
 
     def __getattr__(self, name: str) -> Any:
+        self.answers.wait(PATIENCE)
         if self.away:
             raise Unreachable("nobody is there")
         return getattr(self.inner, name)
@@ -95,6 +108,10 @@ class TopTestCase(TerminalTestCase):
     def keys(self) -> list[str]:
         return [row[0] for row in self.cells()]
 
+    def notes(self) -> str:
+        """What is said in the corner."""
+        return " ".join(str(one.render()) for one in self.app.screen.query("Toast"))
+
     def said(self, what: str = "#head") -> str:
         return str(self.app.query_one(what, Static).render())
 
@@ -131,6 +148,21 @@ class ScreenTests(TopTestCase):
 
         self.screen(steps)
         self.assertEqual({one.top for one in self.node.asked}, {ROWS})
+
+    def test_first_and_last(self) -> None:
+        """Home goes to the first row, and End to the last, as the help says."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: len(self.keys()) == ROWS)
+            panel = self.app.query_one(EntriesPanel)
+            for key, row in (("end", ROWS - 1), ("home", 0)):
+                await pilot.press(key)
+                await self.until(pilot, partial(self.has_chosen, panel, row))
+
+        self.screen(steps, table="rates")
+
+    def has_chosen(self, panel: Panel, row: int) -> bool:
+        return panel.chosen == row
 
     def test_choose_a_table(self) -> None:
         """Enter shows the entries of the table that the cursor is on, and nothing in them is
@@ -198,10 +230,6 @@ class ScreenTests(TopTestCase):
 
         table.set("192.0.2.1", gpc0=0)
         self.screen(steps)
-
-    def notes(self) -> str:
-        """What is said in the corner."""
-        return " ".join(str(one.render()) for one in self.app.screen.query("Toast"))
 
     def test_peers(self) -> None:
         """Of the peer that the cursor is on, it is said why it is not in step; where there is
@@ -301,6 +329,99 @@ ODD = {
     "%s {0} $x": "%s {0} $x",
 }
 """Keys, and what is to be seen and typed of each."""
+
+
+class TroubleTests(TopTestCase):
+    def test_no_answer(self) -> None:
+        """That no answer comes is said while it is waited for; the program ends without it."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            before = self.keys()
+            self.node.answers.clear()
+            await self.until(pilot, lambda: "No answer for" in self.said())
+            self.assertIn("as it was", self.said())
+            self.assertEqual(self.keys(), before)
+            self.node.answers.set()
+            await self.until(pilot, lambda: "No answer" not in self.said())
+            self.node.answers.clear()
+            await pilot.pause(2 * INTERVAL)
+
+        self.addCleanup(self.node.answers.set)
+        began = time.monotonic()
+        self.screen(steps)
+        self.assertLess(time.monotonic() - began, PATIENCE)
+
+    def test_table_that_is_gone(self) -> None:
+        """No other table is shown in place of one that is gone, and what was typed meanwhile counts
+        when it is there again."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: len(self.keys()) == ROWS)
+            self.node.gone = "rates"
+            await self.until(pilot, lambda: "no table 'rates' at present" in self.said())
+            self.assertEqual(self.keys(), [])
+            said = str(self.app.query_one(EntriesPanel).words.render())
+            self.assertIn("not there at present", said)
+            await pilot.press("b")
+            await self.until(pilot, lambda: "There is no entry to block" in self.notes())
+            await pilot.press("slash", *"gpc0<3")
+            self.node.gone = None
+            await self.until(pilot, lambda: len(self.keys()) == 3)
+
+        self.screen(steps)
+
+    def test_undo_later(self) -> None:
+        """An undo that does not reach the node can be done again; that of an entry which is gone
+        does not make it anew."""
+        table = self.service.table("rates")
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await pilot.press("less_than_sign")
+            await self.until(pilot, lambda: self.keys()[:1] == ["192.0.2.149"])
+            await pilot.press("b", "enter")
+            await self.until(pilot, lambda: table["192.0.2.149"]["gpc0"] == 1)
+            self.node.away = True
+            await pilot.press("u")
+            await self.until(pilot, lambda: "gpc0: nobody is there" in self.notes())
+            self.node.away = False
+            await pilot.press("u")
+            await self.until(pilot, lambda: table["192.0.2.149"]["gpc0"] == 149)
+            await self.until(pilot, lambda: self.keys()[:1] == ["192.0.2.149"])
+            await pilot.press("home", "b", "enter")
+            await self.until(pilot, lambda: table["192.0.2.149"]["gpc0"] == 1)
+            table.forget("192.0.2.149")
+            await pilot.press("u")
+            await self.until(pilot, lambda: "the entry is gone" in self.notes())
+            self.assertNotIn("192.0.2.149", [str(one.key) for one in table])
+
+        self.screen(steps, table="rates")
+
+    def test_small(self) -> None:
+        """On 20 columns and 5 lines an entry is seen, what is wrong is, and one can block."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: len(self.keys()) == ROWS)
+            await pilot.pause()
+            rows = self.app.query_one(EntriesPanel).rows
+            self.assertGreaterEqual(rows.region.height, 3, rows.region)
+            for key, kind in (("3", PeersPanel), ("4", AggregatesPanel), ("1", TablesPanel)):
+                await pilot.press(key)
+                await pilot.pause()
+                self.assertGreater(self.app.query_one(kind).rows.region.height, 1)
+            await pilot.press("2", "question_mark")
+            await pilot.pause()
+            self.assertLessEqual(self.app.screen.query_one("#help").region.width, 20)
+            await pilot.press("escape", "b")
+            await self.until(pilot, lambda: isinstance(self.app.focused, Input))
+            await pilot.pause(0.1)
+            field = self.app.focused
+            assert field is not None
+            self.assertTrue(self.app.screen.region.contains_region(field.region), field.region)
+            await pilot.press("escape")
+            self.node.away = True
+            await self.until(pilot, lambda: self.said().startswith("nobody is there"))
+
+        self.screen(steps, (20, 5), "rates")
 
 
 class OddKeysTests(TopTestCase):

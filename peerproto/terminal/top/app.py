@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Footer, Input, Static
 
-from peerproto.terminal.node import Node, NodeError
+from peerproto.terminal.node import Node, NodeError, Unreachable
 from peerproto.terminal.text import visible
 from peerproto.terminal.top.blocking import Done, Write, do, settable, undo
 from peerproto.terminal.top.dialogs import Block, Help
@@ -36,6 +36,12 @@ INTERVAL: Final = 1.0
 
 PLACEHOLDER: Final = "gpc0 > 0 and http_req_rate > 9"
 
+LATE: Final = 3.0
+"""Seconds after which it is said that the node has not answered yet."""
+
+LOW: Final = 12
+"""Lines up to which the head has one."""
+
 WIDE: Final = 130
 """Columns from which on all panels are shown at once."""
 
@@ -48,6 +54,10 @@ class Top(App[None]):
     HORIZONTAL_BREAKPOINTS = [
         (0, "-narrow"),
         (WIDE, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [
+        (0, "-low"),
+        (LOW, "-high"),
     ]
     CSS = STYLE
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -83,6 +93,8 @@ class Top(App[None]):
         self._wake = threading.Event()
         self._over = False
         self._answered_at: Optional[float] = None
+        self._asked_at: Optional[float] = None
+        """When the node was asked what it has not answered yet."""
         self._head = Static(Text(f"Asking {node.place} …"), id="head")
         self._tabs = Static("", id="tabs")
         self._side, self._main = Vertical(id="side"), Vertical(id="main")
@@ -124,7 +136,9 @@ class Top(App[None]):
         for panel in self._panels:
             panel.border_title = panel.name_in_tabs
         self.action_panel(1)
-        self._look()
+        # Not by a worker: the program's end would wait for its answer.
+        threading.Thread(target=self._look, daemon=True).start()
+        self.set_interval(min(1.0, self._interval), self._see_whether_late)
 
     def on_unmount(self) -> None:
         """See textual."""
@@ -171,20 +185,32 @@ class Top(App[None]):
 
     # -- asking ------------------------------------------------------------
 
-    @work(thread=True, group="look")
     def _look(self) -> None:
         """Ask again and again, until the program ends."""
-        while not self._over:
-            began = time.monotonic()
-            question = self._question
-            picture = look(self._node, question)
-            took = time.monotonic() - began
-            if self._over:
-                return
-            self.call_from_thread(self._show, picture)
-            self._wake.wait(max(self._interval, REST * took))
-            if self._wake.is_set():
-                self._wake.clear()
+        try:
+            while not self._over:
+                self._asked_at = began = time.monotonic()
+                picture = look(self._node, self._question)
+                self._asked_at = None
+                took = time.monotonic() - began
+                if self._over:
+                    return
+                self.call_from_thread(self._show, picture)
+                self._wake.wait(max(self._interval, REST * took))
+                if self._wake.is_set():
+                    self._wake.clear()
+        except Exception as problem:
+            if not self._over:
+                self.call_later(self._fail, problem)
+
+    def _fail(self, problem: Exception) -> None:
+        """End with what is no trouble of the node."""
+        raise problem
+
+    def _see_whether_late(self) -> None:
+        asked_at = self._asked_at
+        if asked_at is not None and time.monotonic() - asked_at >= LATE:
+            self._show_head(int(time.monotonic() - asked_at))
 
     def _ask(self, **changes: Any) -> None:
         """Ask for something else, at once."""
@@ -203,7 +229,11 @@ class Top(App[None]):
             self._show_head()
             return
         self._answered_at = time.monotonic()
+        had_none = self._picture.table is None
         self._picture = picture
+        if self._question.table is None and picture.table is not None:
+            # What is first may be another one later.
+            self._question = attrs.evolve(self._question, table=picture.table.name)
         if picture.table is not None and picture.by is not None:
             self._trends.add(picture.table.name, picture.by, picture.entries)
         self._show_head()
@@ -213,15 +243,19 @@ class Top(App[None]):
         entries.border_title = self._entries_title(picture)
         self._peers.show(picture)
         self._aggregates.show(picture)
+        if had_none:
+            # What was typed meanwhile was not read.
+            self._read_filter()
 
     def _entries_title(self, picture: Picture) -> Text:
         if picture.table is None:
             return Text("Entries")
         return Text(f"Entries of {visible(picture.table.name)}")
 
-    def _show_head(self) -> None:
+    def _show_head(self, late: int = 0) -> None:
         ago = int(time.monotonic() - (self._answered_at or time.monotonic()))
-        self._head.update(head_of(self._picture, ago, not self._wide))
+        low = self.size.height < LOW
+        self._head.update(head_of(self._picture, ago, not self._wide, late, low))
 
     # -- what is asked for -------------------------------------------------
 
@@ -264,12 +298,15 @@ class Top(App[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """A letter more, or less."""
-        table = self._picture.table
-        if event.input.id != "filter" or table is None:
+        if event.input.id == "filter":
+            self._read_filter()
+
+    def _read_filter(self) -> None:
+        table, found = self._picture.table, self._found
+        if table is None:
             return
-        found = self._found
         try:
-            selection = selection_of(table, event.value)
+            selection = selection_of(table, self._filter.value)
         except NodeError as problem:
             why = str(problem).removeprefix("--filter: ")
             found.update(Text(f"not a filter yet: {visible(why)}", "yellow"))
@@ -346,6 +383,9 @@ class Top(App[None]):
         try:
             undo(self._node, done)
         except NodeError as problem:
+            if isinstance(problem, Unreachable):
+                # Once more, when it is there again.
+                self._done.append(done)
             self.call_from_thread(self._say, f"{what}: {problem}", "error")
             return
         self.call_from_thread(self._say, f"{what}={done.before} again")

@@ -54,10 +54,14 @@ def do(node: Node, write: Write) -> Done:
 def undo(node: Node, done: Done) -> None:
     """Set the value back to what it was before.
 
-    :raises NodeError: the node says no, or somebody has set it to something else since.
+    :raises NodeError: the node says no, the entry is gone, or somebody has set it to something else
+        since.
     """
     write = done.write
-    for entry in node.entries(write.table, Selection(key=write.key, peer=write.peer)):
+    entries = list(node.entries(write.table, Selection(key=write.key, peer=write.peer)))
+    if not entries:
+        raise NodeError("the entry is gone by now, and the value with it")
+    for entry in entries:
         now = entry.values.get(write.name)
         if now != write.number:
             raise NodeError(f"{write.name} is {now} by now, not {write.number}: it stays so")

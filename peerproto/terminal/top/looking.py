@@ -7,6 +7,7 @@ from typing import Final, Optional
 import attrs
 
 from peerproto.terminal.node import Node, NodeError, Selection, Unreachable
+from peerproto.terminal.text import visible
 from peerproto.terminal.values import AggregateInfo, EntryInfo, NodeInfo, PeerInfo, TableInfo
 
 ROWS: Final = 100
@@ -71,9 +72,11 @@ def _entries(node: Node, picture: Picture) -> Picture:
     """The same with the entries of the chosen table."""
     question = picture.question
     by_name = {one.name: one for one in picture.tables}
-    table = by_name.get(question.table or "")
-    if table is None:
-        table = next(iter(picture.tables), None)
+    if question.table is not None and question.table not in by_name:
+        # Never another one in its place: somebody may be about to block.
+        gone = f"no table '{visible(question.table)}' at present: 1 shows which there are"
+        return attrs.evolve(picture, trouble=gone)
+    table = by_name[question.table] if question.table else next(iter(picture.tables), None)
     if table is None:
         return picture
     by = question.by if question.by in table.numbers else table.busiest

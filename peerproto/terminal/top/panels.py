@@ -7,6 +7,7 @@ from typing import ClassVar, Optional, Union
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import DataTable, Static
 
@@ -25,6 +26,15 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+class Rows(DataTable[Text]):
+    """A table whose rows are chosen, and not its cells."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home", "scroll_top", "First row", show=False),
+        Binding("end", "scroll_bottom", "Last row", show=False),
+    ]
+
+
 class Panel(Vertical):
     """A table with a title, and words below it about the row that the cursor is on."""
 
@@ -34,9 +44,7 @@ class Panel(Vertical):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: DataTable[Text] = DataTable(
-            cursor_type="row", cursor_foreground_priority="renderable"
-        )
+        self.rows = Rows(cursor_type="row", cursor_foreground_priority="renderable")
         """The table."""
         self.words = Static("", classes="words")
         """What is said below it."""
@@ -160,6 +168,8 @@ class EntriesPanel(Panel):
         table, by = picture.table, picture.by
         if table is None:
             self.empty = TablesPanel.empty
+            if picture.tables:
+                self.empty = "This table is not there at present. 1 shows which there are."
             self.fill(["key"], frozenset(), [])
             return
         self.empty = "This table has no entries."
