@@ -392,6 +392,31 @@ async def test_top(mesh: Mesh, size: tuple[int, int]) -> None:
         terminal.end()
 
 
+@pytest.mark.parametrize("way", ["runtime", "http"])
+@ensureDeferred
+async def test_top_of_a_node_that_stands_still(mesh: Mesh, way: str) -> None:
+    """In a small window entries are seen, it is said that no answer comes, and the program ends
+    without one."""
+    here = await site(mesh)
+    await get(here.haproxies[0].web, "/")
+    terminal = Terminal(mesh.folder, 20, 5)
+    terminal.start()
+    try:
+        terminal.type(f"clear; peerproto top rates {' '.join(here.ways[way])}; echo ended: $?")
+        terminal.press("Enter")
+        await terminal.shows("an entry", lambda text: "127.0.0.1" in text)
+        here.node.send_signal(signal.SIGSTOP)
+        await terminal.shows("what is wrong", lambda text: "No answer for" in text)
+        assert "127.0.0.1" in terminal.screen()
+        began = time.monotonic()
+        terminal.press("q")
+        await terminal.shows("the end", lambda text: "ended: 0" in text)
+        assert time.monotonic() - began < 20
+    finally:
+        here.node.send_signal(signal.SIGCONT)
+        terminal.end()
+
+
 async def closed(terminal: Terminal) -> bool:
     """Whether keys are no letters of a filter any more: the last line has them all."""
     return "q Quit" in terminal.screen().rstrip("\n").split("\n")[-1]
