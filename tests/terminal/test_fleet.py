@@ -100,7 +100,10 @@ class FleetTests(TerminalTestCase):
         self.assertEqual([one.values["gpc0"] for one in picture.entries], [7])
         self.assertEqual([one.name for one in picture.aggregates], ["t"])
         self.assertEqual((picture.by, picture.trouble), ("http_req_rate", None))
-        self.assertEqual(look(node, Question("gone")).table, picture.tables[0])
+        self.assertEqual(look(node, Question()).table, picture.tables[0])
+        gone = look(node, Question("gone"))
+        self.assertEqual((gone.table, gone.entries, gone.tables), (None, (), picture.tables))
+        self.assertIn("no table 'gone'", str(gone.trouble))
 
         class Away:
             def node(self) -> Any:

@@ -40,6 +40,8 @@ class Slowly:
 
     inner: Any
     away: bool = False
+    refuses: bool = False
+    """Whether it says no, whatever it is asked."""
     asked: list[Selection] = attrs.Factory(list)
     answers: threading.Event = attrs.Factory(threading.Event)
     """Whether it answers at all."""
@@ -55,6 +57,8 @@ class Slowly:
 
     def __getattr__(self, name: str) -> Any:
         self.answers.wait(PATIENCE)
+        if self.refuses:
+            raise NodeError("not now")
         if self.away:
             raise Unreachable("nobody is there")
         return getattr(self.inner, name)
@@ -350,6 +354,21 @@ class TroubleTests(TopTestCase):
         began = time.monotonic()
         self.screen(steps)
         self.assertLess(time.monotonic() - began, PATIENCE)
+
+    def test_refused(self) -> None:
+        """Where the node says no, what it said before stays, and not that there is no table."""
+
+        async def steps(pilot: Pilot[None]) -> None:
+            await self.until(pilot, lambda: len(self.keys()) == ROWS)
+            self.node.refuses = True
+            await self.until(pilot, lambda: "not now" in self.said())
+            self.assertIn("as it was", self.said())
+            self.assertEqual(len(self.keys()), ROWS)
+            self.assertTrue(self.cells(TablesPanel))
+            self.node.refuses = False
+            await self.until(pilot, lambda: "not now" not in self.said())
+
+        self.screen(steps)
 
     def test_table_that_is_gone(self) -> None:
         """No other table is shown in place of one that is gone, and what was typed meanwhile counts

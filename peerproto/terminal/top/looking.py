@@ -38,7 +38,7 @@ class Picture:
     trouble: Optional[str] = None
     """Why there is no answer, or not to all of the question, in words."""
     reached: bool = True
-    """Whether the node answers."""
+    """Whether the node answers, and does not say no."""
     node: Optional[NodeInfo] = None
     tables: tuple[TableInfo, ...] = ()
     peers: tuple[PeerInfo, ...] = ()
@@ -62,10 +62,8 @@ def look(node: Node, question: Question) -> Picture:
             aggregates=tuple(node.aggregates()),
         )
         return _entries(node, picture)
-    except Unreachable as problem:
-        return attrs.evolve(picture, trouble=str(problem), reached=False)
     except NodeError as problem:
-        return attrs.evolve(picture, trouble=str(problem))
+        return attrs.evolve(picture, trouble=str(problem), reached=False)
 
 
 def _entries(node: Node, picture: Picture) -> Picture:
