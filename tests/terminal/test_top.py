@@ -370,6 +370,20 @@ class TroubleTests(TopTestCase):
 
         self.screen(steps)
 
+    def test_not_understood(self) -> None:
+        """An answer that the program does not understand ends it: nothing stale is left on the
+        screen as if it were new."""
+
+        class Other:
+            def node(self) -> Any:
+                raise KeyError("uptime")
+
+        async def steps(pilot: Pilot[None]) -> None:
+            self.node.inner = Other()
+            await self.until(pilot, lambda: not self.app.is_running)
+
+        self.assertRaises(KeyError, self.screen, steps)
+
     def test_table_that_is_gone(self) -> None:
         """No other table is shown in place of one that is gone, and what was typed meanwhile counts
         when it is there again."""
