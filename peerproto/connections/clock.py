@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 ORIGIN: Final = 100 * 365 * 24 * 3600 * 1000
 """The time in ms at which clocks begin: entries that are brought back may be older than they."""
 
-TURN: Final = 0.01
+TURN: Final = 0.005
 """Seconds that those who share the reactor may have it before others are heard."""
 
 
