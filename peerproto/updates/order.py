@@ -38,7 +38,7 @@ _MOST_BUCKETS: Final = 256
 _SAMPLED: Final = 4
 """Keys of the sample for each bucket."""
 
-_WALKED: Final = 1 << 16
+_WALKED: Final = 1 << 13
 """Keys that are walked over at once for the sample."""
 
 _WITH_ROWS: Final = 27 / 32

@@ -13,6 +13,9 @@ from peerproto.updates.order import SLICE, Order
 
 SCATTERED = random.Random(1).sample(range(1 << 32), 20_000)
 
+BEGUN = 7
+"""Slices after which some rows are in their buckets, but not all."""
+
 
 def row(key: bytes, value: bytes, length: int = 4) -> bytes:
     """A row, with the key in it if that has a fixed length."""
@@ -283,7 +286,7 @@ class OrderTests(SynchronousTestCase):
         since, or is plain. What it had goes a few at a time, also when a lesson ends before the
         order is ready."""
         for plain, slices, more in (
-            (False, 2, 0),
+            (False, BEGUN, 0),
             (False, 100, 0),
             (False, 100, 3000),
             (True, 0, 3000),
@@ -304,13 +307,13 @@ class OrderTests(SynchronousTestCase):
             while parts.clearing.under_way:
                 parts.clearing.discard(250)
             # Before it is ready, those may still be there that are just being read.
-            self.assertLess(kept_elsewhere(stored), len(stored) // 5 if slices == 2 else 1)
+            self.assertLess(kept_elsewhere(stored), len(stored) // 5 if slices == BEGUN else 1)
             self.assertEqual(all_of(made(parts, plain=True)), [])
             if plain:
                 self.assertEqual(all_of(order), [])
         parts = full(keys)
         order = Order(parts, 4)
-        for _ in range(2):
+        for _ in range(BEGUN):
             order.prepare()
         del order
         self.assertTrue(parts.clearing.under_way)
