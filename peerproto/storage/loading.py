@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Optional, Union
@@ -31,6 +32,9 @@ _STEP: Final = 200
 _ROWS: Final = 2000
 """Rows that are."""
 
+_SWITCH: Final = 0.0005
+"""Seconds after which a thread gives the interpreter to another one, while tables are loaded."""
+
 _TURN: Final = 0.005
 """Seconds for which entries are stored in one turn of the reactor."""
 
@@ -39,6 +43,32 @@ _PROGRESS: Final = 5.0
 
 
 _Piece = Union[Sequence[Record], StoredRows]
+
+
+class _SoonerTurns:
+    """Has threads give each other the interpreter sooner, for as long as anybody loads.
+
+    The one that reads needs it for moments, but several times for each slice, and would wait for
+    5 ms each time, in which the reactor has nothing more to store.
+    """
+
+    def __init__(self) -> None:
+        self._loading = 0
+        self._before = 0.0
+
+    def __enter__(self) -> None:
+        if not self._loading:
+            self._before = sys.getswitchinterval()
+            sys.setswitchinterval(min(_SWITCH, self._before))
+        self._loading += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._loading -= 1
+        if not self._loading:
+            sys.setswitchinterval(self._before)
+
+
+_sooner_turns: Final = _SoonerTurns()
 
 
 @attrs.define
@@ -78,6 +108,10 @@ class Loading:
 
     async def load(self, stored: StoredTable) -> None:
         """Load one table, if the node has it or adopts it again."""
+        with _sooner_turns:
+            await self._load(stored)
+
+    async def _load(self, stored: StoredTable) -> None:
         name, declaration = stored.name, stored.shape.declaration
         table = self._table(declaration)
         if table is None:
@@ -204,9 +238,7 @@ class Loading:
 def _pieces(part: Slice) -> Iterator[_Piece]:
     """What was read, in pieces that are stored at once."""
     for parcel in part.rows:
-        rows = parcel.open()
-        for begin in range(0, len(rows), _ROWS):
-            yield rows.part(begin, begin + _ROWS)
+        yield from parcel.open(_ROWS)
     for begin in range(0, len(part.records), _STEP):
         yield part.records[begin : begin + _STEP]
 

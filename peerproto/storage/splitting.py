@@ -13,17 +13,15 @@ _REST: Final = MARK_AT + 1
 
 
 def split(
-    joined: bytes, separator: bytes, before: int, fixed: int, shift: int, most: int
+    parts: list[bytes], before: int, fixed: int, shift: int, most: int
 ) -> tuple[list[bytes], list[bytes]]:
-    """The keys and rows of what stands there: before each row its peer and key, behind it its
-    checksum, and a separator between two of them.
+    """The keys and rows of some parts: in each its peer and key, a row, and its checksum.
 
     :param before: bytes of the peer.
     :param fixed: those of each key; 0 for strings, which have a NUL behind them.
     :param shift: what to add to the times of rows, in ms.
     :param most: the latest time that they may have then.
     """
-    parts = joined.split(separator)
     if fixed:
         at = before + fixed
         keys = list(map(_cut(before, at), parts))

@@ -41,11 +41,13 @@ class Parcel:
     declaration: Declaration
     peer: Optional[str]
     joined: bytes = attrs.field(repr=False)
-    """All rows: see `peerproto.storage.splitting`, also for what follows."""
+    """All rows."""
     count: int
     """How many they are."""
     separator: bytes
+    """Stands between two of them."""
     before: int
+    """See `peerproto.storage.splitting`, also for what follows."""
     shift: int
     most: int
     ahead: int
@@ -56,12 +58,15 @@ class Parcel:
     def __len__(self) -> int:
         return self.count
 
-    def open(self) -> StoredRows:
-        """Take them apart."""
+    def open(self, size: int) -> Iterator[StoredRows]:
+        """Take them apart, so many at a time."""
         fixed = self.declaration.layout.fixed_key_length
-        keys, rows = split(self.joined, self.separator, self.before, fixed, self.shift, self.most)
-        opened = StoredRows(self.declaration, self.peer, keys, rows, self.ahead)
-        return opened if self.until is None else attrs.evolve(opened, until=self.until)
+        parts = self.joined.split(self.separator)
+        for begin in range(0, len(parts), size):
+            some = parts[begin : begin + size]
+            keys, rows = split(some, self.before, fixed, self.shift, self.most)
+            opened = StoredRows(self.declaration, self.peer, keys, rows, self.ahead)
+            yield opened if self.until is None else attrs.evolve(opened, until=self.until)
 
 
 @attrs.frozen
@@ -82,7 +87,8 @@ class Slice:
     def __iter__(self) -> Iterator[Record]:
         """All of them."""
         for some in self.rows:
-            yield from some.open().records()
+            for rows in some.open(len(some)):
+                yield from rows.records()
         yield from self.records
 
     @classmethod

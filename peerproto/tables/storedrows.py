@@ -40,10 +40,6 @@ class StoredRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, begin: int, end: int) -> StoredRows:
-        """Those from one place to another one."""
-        return attrs.evolve(self, raw_keys=self.raw_keys[begin:end], rows=self.rows[begin:end])
-
     def without(self, raw_keys: Container[bytes]) -> StoredRows:
         """Those of other keys."""
         return self._those(one not in raw_keys for one in self.raw_keys)

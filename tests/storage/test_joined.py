@@ -145,7 +145,7 @@ class JoinedTests(_Case):
         them that have a text, or have expired, are."""
         self.fill(PLAIN, False, self.plain())
         (part,), _ = self.read("t", 100, NOW)
-        rows = part.rows[0].open()
+        (rows,) = part.rows[0].open(100)
         self.assertEqual((len(rows), part.records), (50, []))
         self.assertEqual((rows.ahead, rows.until), (100, NOW + 1005))
         (part,), found = self.read("t", 100, NOW + 1010)
@@ -165,7 +165,8 @@ class JoinedTests(_Case):
         self.fill(PLAIN, False, self.plain())
         self.database.connection.execute("UPDATE t SET expires = expires + 1000000000")
         (part,), _ = self.read("t", 100, NOW)
-        self.assertEqual(part.rows[0].open().until, NOW - 49 + PLAIN.expire + 5)
+        (rows,) = part.rows[0].open(100)
+        self.assertEqual(rows.until, NOW - 49 + PLAIN.expire + 5)
 
     def test_columns_that_lie(self) -> None:
         """What a row says of itself decides, and not the columns for people: one that has not

@@ -137,9 +137,12 @@ class StoredRowsTests(SynchronousTestCase):
         self.assertIn("differs in key type", str(problem))
 
     def test_some(self) -> None:
-        """Rows of some keys, of others, and from one place to another one."""
+        """Rows of some keys, and of others."""
         rows = rows_of(INTEGERS, {number: (number, None) for number in range(5)})
         first = rows.raw_keys[:2]
-        self.assertEqual(rows.only(first), rows.part(0, 2))
-        self.assertEqual(rows.without(first), rows.part(2, 5))
+        for some, keys, own in (
+            (rows.only(first), first, rows.rows[:2]),
+            (rows.without(first), rows.raw_keys[2:], rows.rows[2:]),
+        ):
+            self.assertEqual(some, attrs.evolve(rows, raw_keys=keys, rows=own))
         self.assertEqual([one.raw_key for one in rows.only(first).records()], first)
