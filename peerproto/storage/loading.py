@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Optional, Union
 
@@ -26,10 +27,13 @@ from peerproto.storage.store import Slice, Store, StoredTable
 _SLICE: Final = 8000
 """Rows that are read at once."""
 
+_AHEAD: Final = 2
+"""Slices that are read while one is stored."""
+
 _STEP: Final = 200
 """Records that are stored before the time is looked at."""
 
-_ROWS: Final = 2000
+_ROWS: Final = 1000
 """Rows that are."""
 
 _SWITCH: Final = 0.0005
@@ -82,6 +86,24 @@ class Count:
     """Rows of which the node had something newer, or for which it had no room."""
 
 
+@attrs.define
+class _Walk:
+    """How far a table has been read. The thread that reads looks at it, and nobody else."""
+
+    name: str
+    _after: Optional[tuple[Any, Any]] = None
+    _over: bool = False
+
+    def on(self, database: Store, now: int, shift: int, ahead: int) -> Optional[Slice]:
+        """Read on: see `Store.read`. ``None`` if nothing is left, or once that has failed."""
+        if self._over:
+            return None
+        self._over = True
+        part = database.read(self.name, self._after, _SLICE, now, shift, ahead)
+        self._after, self._over = part.after, part.after is None
+        return part
+
+
 class Loading:
     """Loads tables of one file into one service."""
 
@@ -124,25 +146,21 @@ class Loading:
             self._follower.unready.discard(name)
             return
         count = Count()
-        reading = self._read(name, None)
-        while True:
-            part = await reading
-            count.expired += part.expired
-            count.bad += part.bad
-            if not table.shared:
-                return
-            after = part.after
-            if after is not None:
-                # The next one is read while this one is stored.
-                reading = self._read(name, after)
-            try:
+        walk = _Walk(name)
+        # The next ones are read while one is stored.
+        reading = deque(self._read(walk) for _ in range(_AHEAD))
+        try:
+            while (part := await reading.popleft()) is not None:
+                reading.append(self._read(walk))
+                count.expired += part.expired
+                count.bad += part.bad
+                if not table.shared:
+                    return
                 await self._restore(table, part, count)
-            except BaseException:
-                reading.addErrback(lambda _: None)
-                raise
-            if after is None:
-                break
-            self._tell_progress(name, count)
+                self._tell_progress(name, count)
+        finally:
+            for one in reading:
+                one.addErrback(lambda _: None)
         self._follower.bound(name, table, declaration, stored.per_peer)
         self._follower.unready.discard(name)
         if count.expired or count.bad:
@@ -171,13 +189,11 @@ class Loading:
                 table = service.table(declaration.name)
         return table
 
-    def _read(self, name: str, after: Optional[tuple[Any, Any]]) -> Deferred[Slice]:
-        """What is behind a key."""
+    def _read(self, walk: _Walk) -> Deferred[Optional[Slice]]:
+        """What comes next; ``None`` at the end."""
         ours = self._service.time
         now = ours.now() + self._ahead
-        return self._executor.do(
-            self._database.read, name, after, _SLICE, now, -self._ahead, ours.ahead
-        )
+        return self._executor.do(walk.on, self._database, now, -self._ahead, ours.ahead)
 
     async def _restore(self, table: StickTable, part: Slice, count: Count) -> None:
         """Store what was read, but for what has changed since."""
