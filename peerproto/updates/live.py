@@ -39,7 +39,7 @@ _PART_OFF: Final = 500
 """Ages in ms from which on what was written for one peer is not given to another one, since lives
 and ages are as of its writing: one in so many of the shortest period of a rate, within bounds."""
 
-_GRID: Final = 64
+_GRID: Final = 128
 _LEAST: Final = 32
 """What is written at once ends at a change whose number is a multiple of the first of these, once
 it has as many updates as the second: wherever peers are, they come to the same places."""
