@@ -19,7 +19,7 @@ from tests.terminal.test_top import TopTestCase
 TABLE: Final = "t 'é\" %s/%2e [b]x[/b]"
 """A name of a table."""
 
-PEER: Final = "[red]lb '\"%s é"
+PEER: Final = "[red]lb'\"%s;é"
 """A name of a peer."""
 
 KEYS: Final = {
