@@ -40,7 +40,7 @@ _PART_OFF: Final = 500
 and ages are as of its writing: one in so many of the shortest period of a rate, within bounds."""
 
 _GRID: Final = 128
-_LEAST: Final = 32
+_LEAST: Final = 128
 """What is written at once ends at a change whose number is a multiple of the first of these, once
 it has as many updates as the second: wherever peers are, they come to the same places."""
 
