@@ -30,7 +30,9 @@ def check_files(files: Iterable[Path]) -> None:
         done = CliRunner().invoke(check, [str(path)])
         expected = [f"{path}:{number}: {_NO_PEERPROTO}" for number in _without_peerproto(text)]
         said = (f"{path}\n{text}", done.output, done.exception)
-        assert done.stderr.splitlines() == expected, said
+        # A note is no finding: it says what HAProxy reads otherwise than it is written.
+        found = [line for line in done.stderr.splitlines() if ": note: read " not in line]
+        assert found == expected, said
         assert done.exit_code == (1 if expected else 0), said
         for one in done.stdout.split("# ---- another file ----"):
             # The certificate is yet to be made.

@@ -437,8 +437,7 @@ async def test_blocking(mesh: Mesh, browser: Browser) -> None:
         expect(page.locator("#undo")).to_contain_text("Undone")
 
     def block_by_key(page: Page) -> None:
-        row(page, "127.0.0.1").locator("button.key").focus()
-        page.keyboard.press("b")
+        row(page, "127.0.0.1").locator("button.key").press("b")
         expect(page.locator("#undo")).to_contain_text("127.0.0.1 blocked (gpc0 = 1)")
 
     async def answers(status: int) -> None:
