@@ -76,7 +76,7 @@ unit: $(VENV)/test.stamp
 	$(BIN)/coverage run -m twisted.trial -j2 tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERED) --omit='$(SERVED)'
-	PEERPROTO_SIMULATIONS=200 $(BIN)/python -m twisted.trial -j2 tests.simulation
+	PEERPROTO_SIMULATIONS=120 $(BIN)/python -m twisted.trial -j2 tests.simulation
 
 # What the unit tests and the end-to-end tests run together.
 coverage: $(VENV)/test.stamp programs
