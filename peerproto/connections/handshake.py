@@ -19,7 +19,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from peerproto.connections.clock import milliseconds
-from peerproto.connections.mesh import Mesh
+from peerproto.connections.mesh import Link, Mesh
 from peerproto.connections.protocol import LINGER, SessionProtocol
 from peerproto.peering.memory import PeerMemory
 from peerproto.peering.session import Session
@@ -182,6 +182,7 @@ class AcceptingHandshake(Handshake):
         self._silent = True
         self._settling: Optional[IDelayedCall] = None
         self._caller: tuple[PeerMemory, int, Optional[int]]
+        self._link: Link
         self._address = getattr(cast(ITCPTransport, self.transport).getPeer(), "host", None)
         self._entered = self._shaking = self._mesh.admission.enter(self._address, self.now())
         if not self._entered:
@@ -248,7 +249,11 @@ class AcceptingHandshake(Handshake):
         both.
         """
         self._caller = peer, minor, process
-        if self._mesh.link(peer).crosses(peer.established_at, self.now()):
+        self._link = link = self._mesh.link(peer)
+        if link.caller is not None:
+            link.caller.close("it has called again meanwhile")
+        if link.crosses(peer.established_at, self.now()):
+            link.caller = self
             self._silent = True
             self._settling = self._clock.callLater(self._mesh.settling(), self._take_over)
             self.setRawMode()
@@ -262,23 +267,21 @@ class AcceptingHandshake(Handshake):
         super().rawDataReceived(data)
 
     def _is_over(self) -> None:
-        if self._settling is not None and self._settling.active():
-            self._settling.cancel()
-        self._settling = None
+        if self._settling is not None:
+            if self._settling.active():
+                self._settling.cancel()
+            self._settling = None
+            self._link.caller = None
         super()._is_over()
 
     def _take_over(self) -> None:
         """The newer session wins: whatever else there is with this peer ends."""
         self._is_over()
         peer, minor, process = self._caller
-        if self._node.peers.get(peer.name) is not peer:
-            self.close(f"{peer.shown} is no peer of ours any more")
-            return
-        link = self._mesh.link(peer)
-        if link.connection is not None:
-            link.connection.drop()
-        if link.dialer is not None:
-            link.dialer.suspend()
+        if self._link.connection is not None:
+            self._link.connection.drop()
+        if self._link.dialer is not None:
+            self._link.dialer.suspend()
         self._answer(Status.SUCCEEDED)
         peer.called(minor)
         self.begin(peer, minor, process)

@@ -60,6 +60,8 @@ class Link:
     """What the session runs on."""
     greeting: Optional[OpenConnection] = None
     """A call of ours on which we have said hello, and have no answer yet."""
+    caller: Optional[OpenConnection] = None
+    """A call of the peer that may have crossed ours, and is taken if it stays."""
 
     def crosses(self, began: Optional[int], now: int) -> bool:
         """Whether a call of the peer may have crossed ours, so that it gives its own up.
@@ -84,6 +86,8 @@ class Link:
     def hang_up(self, why: str) -> list[Deferred[Any]]:
         """Call no more, and end the session; the Deferreds fire when all is closed."""
         closing = [] if self.dialer is None else [self.dialer.stop()]
+        if self.caller is not None:
+            self.caller.close(why)
         if self.connection is not None:
             self.connection.close(why)
         return closing

@@ -40,9 +40,8 @@ _PART_OFF: Final = 500
 and ages are as of its writing: one in so many of the shortest period of a rate, within bounds."""
 
 _GRID: Final = 128
-_LEAST: Final = 128
-"""What is written at once ends at a change whose number is a multiple of the first of these, once
-it has as many updates as the second: wherever peers are, they come to the same places."""
+"""What is written at once ends at a change whose number is a multiple of this, once it has as many
+updates: wherever peers are, they come to the same places."""
 
 _MOST_KEPT: Final = 32
 """Pieces that were written and are kept: peers read at a pace of their own."""
@@ -180,7 +179,7 @@ class LiveBytes:
             if end < 0:
                 end = -(-number // _GRID) * _GRID
             elif number > end:
-                if count >= _LEAST:
+                if count >= _GRID:
                     sent = end
                     break
                 end = -(-number // _GRID) * _GRID

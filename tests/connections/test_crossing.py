@@ -73,10 +73,20 @@ class GreetingTests(HandshakeTestCase):
         """A peer that is removed while its call waits gets no session."""
         self.call()
         theirs = self.accept(HELLO)
+        self.mesh.forget(self.them, "it is no peer of ours any more")
         self.node.forget(self.them, 0)
         self.clock.advance(SETTLED)
         self.assertTrue(theirs.disconnecting)
         self.assertEqual(theirs.value(), b"")
+
+    def test_calls_again(self) -> None:
+        """Of two calls of the peer that wait, the newer one is taken, whichever is due first."""
+        for _ in range(20):
+            self.call()
+            older, newer = self.accept(HELLO), self.accept(HELLO)
+            self.assertTrue(older.disconnecting)
+            self.clock.advance(SETTLED)
+            self.assertEqual((older.value(), newer.value()), (b"", b"200\n" + GREETING))
 
     def test_we_stop(self) -> None:
         """When the node stops, a call that waits ends, and no timer is left."""
